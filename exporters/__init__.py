@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exporters: one target, one folder. They see only a Program."""

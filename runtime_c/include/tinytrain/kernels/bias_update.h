@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+// Bias gradient and update.
+#ifndef TINYTRAIN_KERNELS_BIAS_UPDATE_H
+#define TINYTRAIN_KERNELS_BIAS_UPDATE_H
+
+#include "tinytrain/types.h"
+
+// b -= rate * sum over pixels of gy. Sums are exact in int64.
+typedef struct tt_bias_update_s16_args {
+    const int16_t *gy;  // [pixels, channels]
+    int32_t pixels, channels;
+    tt_update update;   // target [channels]
+} tt_bias_update_s16_args;
+void tt_bias_update_s16(const void *args);
+
+#endif

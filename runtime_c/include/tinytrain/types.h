@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// The types every part of the runtime shares.
+#ifndef TINYTRAIN_TYPES_H
+#define TINYTRAIN_TYPES_H
+
+#include <stdint.h>
+
+typedef int32_t tt_status;
+enum {
+    TT_OK = 0,
+    TT_BAD_ARGUMENT = 1,  // a label outside the classes, a learning rate that is not a number
+    TT_BAD_STORE = 2,     // saved parameters that belong to another model, or are damaged
+};
+
+// The runtime inputs of a training step. The learning rate is mantissa * 2^(exponent - 31).
+typedef struct tt_hyper {
+    uint32_t mantissa;  // 0, or in [2^30, 2^31)
+    int32_t exponent;
+    uint32_t seed;
+    uint32_t step;
+} tt_hyper;
+
+// The power of two of a gradient tensor. It follows the magnitudes of earlier steps; peak = mantissa * 2^exponent.
+typedef struct tt_exponent {
+    int32_t exponent;
+    int32_t peak_mantissa;  // 0, or in [2^30, 2^31)
+    int32_t peak_exponent;
+} tt_exponent;
+
+// A sliding window over an image [H, W, C]. Padding below and to the right follows from the sizes.
+typedef struct tt_window {
+    int32_t x_height, x_width;
+    int32_t y_height, y_width;
+    int32_t kernel_height, kernel_width;
+    int32_t stride_height, stride_width;
+    int32_t pad_top, pad_left;
+} tt_window;
+
+// A rectangle of a weight's channels, stored on its own: [co_count, KH, KW, ci_count].
+typedef struct tt_weight_block {
+    const int8_t *weights;
+    int32_t co_start, co_count;
+    int32_t ci_start, ci_count;
+} tt_weight_block;
+
+// What an update changes.
+enum tt_update_mode {
+    TT_UPDATE_MASTER8 = 0,          // int8 weight, int8 master of 8 fractional bits
+    TT_UPDATE_STOCHASTIC8 = 1,      // int8 weight, stochastic rounding
+    TT_UPDATE_WEIGHT16 = 2,         // int16 weight in 2^-8 of an int8 step
+    TT_UPDATE_BIAS = 3,             // int32 bias, int16 master of 16 fractional bits
+    TT_UPDATE_BIAS_STOCHASTIC = 4,  // int32 bias, stochastic rounding
+    TT_UPDATE_ACCUMULATE = 5,       // int32 accumulator
+};
+
+// How a sum of gradient products becomes a change of a parameter (docs/arithmetic.md, "Updates").
+typedef struct tt_update {
+    void *parameter;             // int8_t, int16_t or int32_t elements by mode; NULL when accumulating
+    void *master;                // int8_t or int16_t elements, or NULL
+    int32_t *accumulator;        // or NULL
+    const tt_hyper *hyper;
+    const int32_t *multiplier;   // per channel, 0 or in [2^30, 2^31)
+    const int16_t *shift;        // per channel
+    const tt_exponent *gy_exponent;  // or NULL: the exponent is gy_exponent_offset alone
+    int32_t gy_exponent_offset;
+    int32_t total_shift;         // brings any sum into 32 bits
+    uint32_t stream;             // of the random generator
+    int32_t mode;                // enum tt_update_mode
+} tt_update;
+
+#endif

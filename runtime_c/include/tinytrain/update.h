@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+// From an exact sum of gradient products to a change of a parameter. The definition is tinytrain/ops/updates.py.
+#ifndef TINYTRAIN_UPDATE_H
+#define TINYTRAIN_UPDATE_H
+
+#include "tinytrain/arithmetic.h"
+
+// lr * multiplier * 2^shift * 2^(exponent of gy), for one channel: mantissa * 2^(exponent - 31).
+typedef struct tt_rate {
+    int32_t mantissa;
+    int32_t exponent;
+    uint32_t key;  // of the random generator
+} tt_rate;
+
+// Counter-based random numbers: word `index` of a stream at a step.
+static inline uint32_t tt_hash(uint32_t x) {
+    x ^= x >> 16;
+    x *= 0x7FEB352DU;
+    x ^= x >> 15;
+    x *= 0x846CA68BU;
+    return x ^ (x >> 16);
+}
+
+static inline uint32_t tt_random_key(const tt_hyper *hyper, uint32_t stream) {
+    return tt_hash(tt_hash(hyper->seed ^ (stream * 0x9E3779B9U)) + hyper->step);
+}
+
+static inline uint32_t tt_random_word(uint32_t key, uint32_t index) { return tt_hash(index * 0x9E3779B9U + key); }
+
+static inline tt_rate tt_rate_of_channel(const tt_update *u, int32_t channel) {
+    const uint64_t product = (uint64_t)u->hyper->mantissa * (uint32_t)u->multiplier[channel];
+    const int32_t exponent = u->hyper->exponent + u->shift[channel] + tt_exponent_of(u->gy_exponent, u->gy_exponent_offset);
+    tt_rate rate = {0, 0, 0};
+    if (product != 0) {
+        const int32_t small = product < ((uint64_t)1 << 61) ? 1 : 0;
+        rate.mantissa = (int32_t)(product >> (31 - small));
+        rate.exponent = exponent - small;
+    }
+    if (u->mode == TT_UPDATE_STOCHASTIC8 || u->mode == TT_UPDATE_BIAS_STOCHASTIC) {
+        rate.key = tt_random_key(u->hyper, u->stream);
+    }
+    return rate;
+}
+
+// total * rate in units of the target's last bit: rounded half up, or stochastically.
+static inline int64_t tt_scaled_delta(const tt_update *u, const tt_rate *rate, uint32_t index, int64_t total) {
+    const int64_t reduced = u->total_shift != 0 ? tt_rounding_shift(total, u->total_shift) : total;
+    const int64_t product = reduced * rate->mantissa;
+    const int32_t right = 31 - rate->exponent - u->total_shift;
+    if ((u->mode != TT_UPDATE_STOCHASTIC8 && u->mode != TT_UPDATE_BIAS_STOCHASTIC) || right <= 0) {
+        return tt_rounding_shift(product, right);
+    }
+    if (right > 61) { return 0; }
+    const int64_t noise = tt_random_word(rate->key, index);
+    return (product + (right >= 32 ? noise * ((int64_t)1 << (right - 32)) : noise >> (32 - right))) >> right;
+}
+
+// Subtract delta (in units of the last fractional bit) from a parameter of two parts, coarse and fine.
+static inline int64_t tt_subtract_fine(int64_t coarse, int64_t fine, int64_t delta, int32_t bits, int64_t limit) {
+    const int64_t largest = (int64_t)1 << 48;
+    const int64_t edge = limit * ((int64_t)1 << bits);
+    return tt_clamp64(coarse * ((int64_t)1 << bits) + fine - tt_clamp64(delta, -largest, largest), -edge, edge);
+}
+
+static inline void tt_apply_delta(const tt_update *u, uint32_t index, int64_t delta) {
+    switch (u->mode) {
+    case TT_UPDATE_MASTER8: {
+        int8_t *weight = (int8_t *)u->parameter + index;
+        int8_t *master = (int8_t *)u->master + index;
+        const int64_t fine = tt_subtract_fine(*weight, *master, delta, 8, 127);
+        *weight = (int8_t)((fine + 128) >> 8);
+        *master = (int8_t)(fine - *weight * 256);
+        break;
+    }
+    case TT_UPDATE_STOCHASTIC8: {
+        int8_t *weight = (int8_t *)u->parameter + index;
+        *weight = (int8_t)tt_clamp64(*weight - tt_clamp64(delta, -(1 << 30), 1 << 30), -127, 127);
+        break;
+    }
+    case TT_UPDATE_WEIGHT16: {
+        int16_t *weight = (int16_t *)u->parameter + index;
+        *weight = (int16_t)tt_clamp64(*weight - tt_clamp64(delta, -(1 << 30), 1 << 30), -127 * 256, 127 * 256);
+        break;
+    }
+    case TT_UPDATE_BIAS: {
+        int32_t *bias = (int32_t *)u->parameter + index;
+        int16_t *master = (int16_t *)u->master + index;
+        const int64_t fine = tt_subtract_fine(*bias, *master, delta, 16, INT32_MAX);
+        *bias = (int32_t)((fine + 32768) >> 16);
+        *master = (int16_t)(fine - (int64_t)*bias * 65536);
+        break;
+    }
+    case TT_UPDATE_BIAS_STOCHASTIC: {
+        const int64_t largest = (int64_t)1 << 48;
+        int32_t *bias = (int32_t *)u->parameter + index;
+        *bias = tt_saturate32(*bias - tt_clamp64(delta, -largest, largest));
+        break;
+    }
+    default:
+        u->accumulator[index] = tt_saturating_add(u->accumulator[index], tt_saturate32(delta));
+        break;
+    }
+}
+
+// One element: `total` is the exact sum of gradient products for element `index` of the target.
+static inline void tt_update_element(const tt_update *u, const tt_rate *rate, uint32_t index, int64_t total) {
+    tt_apply_delta(u, index, tt_scaled_delta(u, rate, index, total));
+}
+
+#endif

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""conv2d: the C kernels equal the oracle, for whole and for cut weights; the input gradient is the float gradient."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.oracle import activation, assert_host_equals_oracle, constant, gradient, one_node
+from tinytrain.errors import GraphError
+from tinytrain.graph import Exponent, Phase, Quantization, Role
+
+shapes = st.fixed_dictionaries(
+    {
+        "size": st.tuples(st.integers(1, 7), st.integers(1, 7)),
+        "channels": st.tuples(st.integers(1, 9), st.integers(1, 9)),
+        "kernel": st.tuples(st.integers(1, 4), st.integers(1, 4)),
+        "strides": st.tuples(st.integers(1, 3), st.integers(1, 3)),
+        "padding": st.tuples(*[st.integers(0, 2)] * 4),
+        "zero_point": st.sampled_from([-128, -3, 0, 127]),
+        "extreme": st.booleans(),
+        "seed": st.integers(0, 2**31),
+    }
+)
+
+
+def fits(case):
+    (h, w), (kh, kw), (t, b, left, r) = case["size"], case["kernel"], case["padding"]
+    return h + t + b >= kh and w + left + r >= kw
+
+
+def integers(rng, shape, low, high, dtype, extreme):
+    if extreme:
+        return rng.choice(np.array([low, high], dtype), shape)
+    return rng.integers(low, high, shape, dtype, endpoint=True)
+
+
+def cut(weight, scales, at_co, at_ci):
+    """The weight as three blocks: all outputs of the first inputs, and two output ranges of the rest."""
+    co, ci = weight.shape[0], weight.shape[-1]
+    rectangles = [(0, co, 0, at_ci), (0, at_co, at_ci, ci - at_ci), (at_co, co - at_co, at_ci, ci - at_ci)]
+    rectangles = [r for r in rectangles if r[1] and r[3]]
+    blocks = {}
+    for index, (c0, cn, i0, count) in enumerate(rectangles):
+        part = np.ascontiguousarray(weight[c0 : c0 + cn, ..., i0 : i0 + count])
+        blocks[f"w{index}"] = constant(f"w{index}", part, scales[c0 : c0 + cn], 0)
+    return blocks, tuple(rectangles)
+
+
+def build(case, rounding="double", pieces=None):
+    rng = np.random.default_rng(case["seed"])
+    (ci, co), (kh, kw) = case["channels"], case["kernel"]
+    weight = integers(rng, (co, kh, kw, ci), -127, 127, np.int8, case["extreme"])
+    bias = rng.integers(-(2**31), 2**31 - 1, co).astype(np.int32) if case["extreme"] else rng.integers(-999, 999, co).astype(np.int32)
+    scales = rng.uniform(1e-4, 0.05, co)
+    blocks, rectangles = cut(weight, scales, *(pieces or (0, ci)))
+    attrs = {"strides": case["strides"], "padding": case["padding"], "clamp": (-128, 127), "rounding": rounding, "blocks": rectangles}
+    x = activation("x", (*case["size"], ci), 0.02, case["zero_point"])
+    sample = integers(rng, x.shape, -128, 127, np.int8, case["extreme"])
+    inputs = {"x": x, "bias": constant("bias", bias), **blocks}
+    graph = one_node("conv2d", inputs, attrs, {"quantization": Quantization.per_tensor(0.03, case["zero_point"])})
+    return graph, sample
+
+
+@given(shapes.filter(fits), st.sampled_from(["double", "single"]))
+@settings(max_examples=60, deadline=None)
+def test_forward_kernel_equals_oracle(case, rounding):
+    graph, sample = build(case, rounding)
+    assert_host_equals_oracle(graph, {"x": sample})
+
+
+@given(shapes.filter(fits), st.integers(0, 9), st.integers(0, 9))
+@settings(max_examples=40, deadline=None)
+def test_cutting_the_weight_changes_no_bit(case, at_co, at_ci):
+    ci, co = case["channels"]
+    whole, sample = build(case)
+    pieces, _ = build(case, pieces=(min(at_co, co), min(at_ci, ci)))
+    expected = assert_host_equals_oracle(whole, {"x": sample})["y"]
+    np.testing.assert_array_equal(assert_host_equals_oracle(pieces, {"x": sample})["y"], expected)
+
+
+def input_gradient_graph(case, pieces=None, start=(-20, 0, 0), exponent=-12):
+    forward, _ = build(case, pieces=pieces)
+    node = forward.node("conv2d")
+    rng = np.random.default_rng(case["seed"] + 1)
+    y_shape = forward["y"].shape
+    blocks = {name: forward[name] for name in node.inputs[2:]}
+    attrs = {**node.attrs, "x_shape": forward["x"].shape}
+    graph = one_node(
+        "conv2d_input_gradient", {"gy": gradient("gy", y_shape, exponent), **blocks}, attrs,
+        {"role": Role.GRADIENT, "exponent": Exponent("state")}, Phase.BACKWARD, start,
+    )  # fmt: skip
+    return graph, integers(rng, y_shape, -32768, 32767, np.int16, case["extreme"]), forward
+
+
+@given(shapes.filter(fits), st.integers(0, 9), st.integers(0, 9), st.sampled_from([-96, -20, 0, 96]))
+@settings(max_examples=60, deadline=None)
+def test_input_gradient_kernel_equals_oracle(case, at_co, at_ci, start):
+    ci, co = case["channels"]
+    graph, gy, _ = input_gradient_graph(case, (min(at_co, co), min(at_ci, ci)), (start, 0, 0))
+    assert_host_equals_oracle(graph, {"gy": gy}, steps=3)
+
+
+@given(shapes.filter(fits))
+@settings(max_examples=30, deadline=None)
+def test_input_gradient_is_the_float_gradient(case):
+    """Against the transpose of the float convolution, found by applying it to every basis image."""
+    graph, gy, forward = input_gradient_graph(case)
+    values = assert_host_equals_oracle(graph, {"gy": gy}, steps=2)
+    exponent = int(graph["state"].data[0]) if "state" not in values else int(values["state"][0])
+    got = values["y"].astype(np.float64) * 2.0**exponent
+    node = forward.node("conv2d")
+    weight = np.zeros((forward["y"].shape[-1], *case["kernel"], forward["x"].shape[-1]))
+    for (c0, cn, i0, count), name in zip(node.attrs["blocks"], node.inputs[2:], strict=True):
+        weight[c0 : c0 + cn, ..., i0 : i0 + count] = forward[name].data * forward[name].quantization.scale[:, None, None, None]
+    want = np.array([
+        np.sum(float_conv(basis.reshape(forward["x"].shape), weight, case) * gy * 2.0**-12)
+        for basis in np.eye(forward["x"].size)
+    ]).reshape(forward["x"].shape)  # fmt: skip
+    # half a unit for the output's rounding, half a unit of gy's scaled mantissa per product
+    scale = np.max(forward["w0"].quantization.scale)
+    bound = 0.5 * 2.0**exponent + np.prod(weight.shape[:3]) * 127 * 2.0**-12 * 2 * scale
+    assert np.max(np.abs(got - want)) <= bound
+
+
+def float_conv(x, weight, case):
+    torch = pytest.importorskip("torch")
+    t, b, left, r = case["padding"]
+    padded = np.pad(x, ((t, b), (left, r), (0, 0)))
+    image = torch.from_numpy(np.ascontiguousarray(padded.transpose(2, 0, 1))[None])
+    kernel = torch.from_numpy(np.ascontiguousarray(weight.transpose(0, 3, 1, 2)))
+    return torch.nn.functional.conv2d(image, kernel, stride=case["strides"])[0].numpy().transpose(1, 2, 0)
+
+
+def test_a_sum_that_may_overflow_is_refused():
+    weight = np.zeros((1, 9, 9, 1024), np.int8)
+    inputs = {
+        "x": activation("x", (9, 9, 1024)),
+        "bias": constant("bias", np.zeros(1, np.int32)),
+        "w": constant("w", weight, [0.1], 0),
+    }
+    with pytest.raises(GraphError, match="conv2d"):
+        one_node("conv2d", inputs, {"clamp": (-128, 127), "rounding": "double"}, {})

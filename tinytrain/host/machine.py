@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Program loaded into memory of this process."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from tinytrain.errors import DataError
+from tinytrain.graph import Phase
+from tinytrain.host.runtime import runtime
+from tinytrain.ops.arithmetic import LearningRate
+from tinytrain.program import Pointer, Program, Space, StructArray
+
+STEP = (Phase.FORWARD, Phase.SAVE, Phase.LOSS, Phase.BACKWARD, Phase.UPDATE)
+
+
+class Machine:
+    """SRAM, flash and the table of rows of one Program, executed by the C runtime.
+
+    Every space of the program is one numpy array here; rows point into them, as they do into a board's memory.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self._runtime = runtime()
+        self._keep: list[Any] = []
+        self.memory = {space: _aligned_zeros(program.sizes[space]) for space in Space if space is not Space.CONSTANTS}
+        self._constants = [_aligned_copy(array.data) for array in program.constants]
+        self._struct_arrays: dict[int, Any] = {}
+        self._program = self._load()
+        self.reset()
+
+    # --- execution ---
+
+    def reset(self) -> None:
+        """Persistent memory to its initial values."""
+        for space, image in self.program.images.items():
+            self.memory[space][:] = image
+
+    def run(self, phases: Iterable[Phase]) -> None:
+        """Execute the rows of the given phases."""
+        self._runtime.lib.tt_run(self._program, sum(1 << phase for phase in phases))
+
+    def infer(self, sample: np.ndarray) -> np.ndarray:
+        """Forward only: the output tensor's value (a copy)."""
+        self.set_input(sample)
+        self.run([Phase.FORWARD])
+        return self.read(self.program.output)
+
+    def train_step(self, sample: np.ndarray, label: int) -> tuple[float, int]:
+        """One sample forward, backward and updated (or accumulated) -> (loss, predicted class)."""
+        self.set_input(sample)
+        self.view("label")[0] = label
+        self.run(STEP)
+        self.view("hyper")[3] += 1
+        loss, predicted = self.view("result")
+        return float(loss) / 65536, int(predicted)
+
+    def apply(self) -> None:
+        """The end of a batch: accumulated gradients into the parameters."""
+        self.run([Phase.APPLY])
+
+    def set_input(self, sample: np.ndarray) -> None:
+        target = self.view(self.program.input)
+        if sample.shape != target.shape or sample.dtype != target.dtype:
+            raise DataError(
+                f"a sample is {sample.dtype}{list(sample.shape)}, the model takes {target.dtype}{list(target.shape)}"
+            )
+        target[...] = sample
+
+    def set_learning_rate(self, lr: float) -> None:
+        try:
+            rate = LearningRate.from_float(lr)
+        except ValueError as error:
+            raise DataError(str(error)) from None
+        self.view("hyper")[:2] = np.array([rate.mantissa, rate.exponent], np.int64).astype(np.uint32)
+
+    def set_seed(self, seed: int) -> None:
+        self.view("hyper")[2] = seed & 0xFFFFFFFF
+
+    # --- inspection ---
+
+    def view(self, tensor: str) -> np.ndarray:
+        """The memory of a tensor as an array; of an arena tensor it is meaningful only during its lifetime."""
+        spec, location = self.program.tensors[tensor], self.program.locations[tensor]
+        if location.space is Space.CONSTANTS:
+            return self._constants[location.offset].view(spec.dtype).reshape(spec.shape)
+        raw = self.memory[location.space][location.offset : location.offset + spec.nbytes]
+        return raw if spec.dtype == "bit" else raw.view(spec.dtype).reshape(spec.shape)
+
+    def read(self, tensor: str) -> np.ndarray:
+        return self.view(tensor).copy()
+
+    def parameters_crc32(self) -> int:
+        """CRC-32 of all trained parameters and their masters."""
+        crc = zlib.crc32(self.memory[Space.PARAMETERS].tobytes())
+        return zlib.crc32(self.memory[Space.MASTERS].tobytes(), crc)
+
+    # --- loading ---
+
+    def _load(self) -> Any:
+        ffi, lib = self._runtime.ffi, self._runtime.lib
+        rows = ffi.new("tt_row[]", max(1, len(self.program.rows)))
+        for row, spec in zip(rows, self.program.rows, strict=False):
+            args = ffi.new(f"{spec.kernel}_args *", self._values(spec.args))
+            self._keep.append(args)
+            row.kernel = ffi.cast("tt_kernel", ffi.addressof(lib, spec.kernel))
+            row.args = args
+            row.phase = int(spec.phase)
+        self._keep.append(rows)
+        return ffi.new("tt_program *", {"rows": rows, "row_count": len(self.program.rows)})
+
+    def _values(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments as cffi takes them; the fields of the C struct and of `args` must be the same."""
+        return {key: self._value(value) for key, value in args.items()}
+
+    def _value(self, value: Any) -> Any:
+        ffi = self._runtime.ffi
+        match value:
+            case Pointer(None):
+                return ffi.NULL
+            case Pointer(location):
+                array = self._constants[location.offset] if location.space is Space.CONSTANTS else None
+                start = 0 if array is not None else location.offset
+                base = (array if array is not None else self.memory[location.space]).ctypes.data
+                return ffi.cast("void *", base + start)
+            case StructArray():
+                items = ffi.new(f"{value.struct}[]", [self._values(item) for item in value.items])
+                self._keep.append(items)
+                return items
+            case dict():
+                return self._values(value)
+        return value
+
+
+def _aligned_zeros(size: int) -> np.ndarray:
+    """`size` bytes that start on a 16-byte boundary."""
+    raw = np.zeros(size + 16, np.uint8)
+    start = -raw.ctypes.data % 16
+    return raw[start : start + size]
+
+
+def _aligned_copy(data: np.ndarray) -> np.ndarray:
+    copy = _aligned_zeros(math.prod(data.shape) * data.itemsize)
+    copy[:] = np.frombuffer(data.tobytes(), np.uint8)
+    return copy

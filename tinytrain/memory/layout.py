@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Arena layout: an offset for every piece such that pieces alive together do not overlap.
+
+Offset assignment is an NP-hard packing problem; pieces are placed one by one at the lowest offset that is free, in
+several orders (greedy by size is the one of Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net
+Inference", 2020), and the order is then improved by moving the highest piece forward. The lower bound, the largest sum
+of bytes alive at one node, says how much any layout could still save.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tinytrain.graph import Graph
+from tinytrain.memory.lifetimes import Lifetime, lifetimes
+
+IMPROVEMENT_ROUNDS = 60
+
+
+@dataclass(frozen=True)
+class Layout:
+    """offsets: arena offset of every tensor and scratch in the arena; peak_node: where the lower bound is reached."""
+
+    offsets: dict[str, int]
+    arena: int
+    lower_bound: int
+    peak_node: int
+    pieces: tuple[Lifetime, ...]
+
+
+def lay_out(graph: Graph) -> Layout:
+    """Assign offsets to everything that lives in the arena."""
+    pieces, piece_of = lifetimes(graph)
+    bound, peak_node = lower_bound(pieces, len(graph.nodes))
+    placed = _best_placement(pieces, bound)
+    arena = max((placed[piece.name] + piece.size for piece in pieces), default=0)
+    offsets = dict(placed) | {name: placed[piece] for name, piece in piece_of.items()}
+    return Layout(offsets, arena, bound, peak_node, tuple(pieces))
+
+
+def lower_bound(pieces: list[Lifetime], nodes: int) -> tuple[int, int]:
+    """(the largest sum of bytes in use at one node, that node's index)."""
+    change = [0] * (nodes + 1)
+    for piece in pieces:
+        change[piece.first] += piece.size
+        change[piece.last + 1] -= piece.size
+    best, best_node, live = 0, 0, 0
+    for index in range(nodes):
+        live += change[index]
+        if live > best:
+            best, best_node = live, index
+    return best, best_node
+
+
+def _best_placement(pieces: list[Lifetime], bound: int) -> dict[str, int]:
+    neighbours = {
+        piece.name: [other for other in pieces if other is not piece and piece.overlaps(other)] for piece in pieces
+    }
+    orders: list[Callable[[Lifetime], tuple[int, ...]]] = [
+        lambda p: (-p.size, p.first),
+        lambda p: (p.first - p.last, -p.size),
+        lambda p: (-p.size * (p.last - p.first + 1), p.first),
+        lambda p: (p.first, -p.size),
+    ]
+    best: dict[str, int] = {}
+    best_height = -1
+    for key in orders:
+        order = sorted(pieces, key=key)
+        for _ in range(IMPROVEMENT_ROUNDS):
+            placed = _place(order, neighbours)
+            height = max((placed[p.name] + p.size for p in pieces), default=0)
+            if best_height < 0 or height < best_height:
+                best, best_height = placed, height
+            if height <= bound:
+                return placed
+            highest = max(order, key=lambda p: placed[p.name] + p.size)
+            position = order.index(highest)
+            if position == 0:
+                break
+            order.insert(position // 2, order.pop(position))
+    return best
+
+
+def _place(order: list[Lifetime], neighbours: dict[str, list[Lifetime]]) -> dict[str, int]:
+    placed: dict[str, int] = {}
+    for piece in order:
+        taken = sorted(
+            (placed[other.name], placed[other.name] + other.size)
+            for other in neighbours[piece.name]
+            if other.name in placed
+        )
+        offset = 0
+        for start, end in taken:
+            if start - offset >= piece.size:
+                break
+            offset = max(offset, end)
+        placed[piece.name] = offset
+    return placed

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an operator is: the methods every file in this package provides, and the registry that finds them."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from tinytrain.errors import GraphError
+from tinytrain.graph import Exponent, Graph, Node, Tensor
+
+if TYPE_CHECKING:
+    from tinytrain.ops.training import TrainingBuilder
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A kernel argument that points to a tensor's bytes."""
+
+    tensor: str
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """A kernel argument that points to the scratch bytes which the operator's `scratch` asked for."""
+
+
+@dataclass(frozen=True)
+class Structs:
+    """A kernel argument that points to a const array of C structs, one dict of arguments each."""
+
+    struct: str
+    items: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class KernelCall:
+    """One row of a Program: `args` are the fields of `struct <kernel>_args` by name.
+
+    A value is an int, a Ref, Scratch(), Structs, None (NULL) or a numpy array (constants, placed in flash).
+    """
+
+    kernel: str
+    args: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """macs: multiply-accumulates of one run; bytes_moved: bytes read and written."""
+
+    macs: int = 0
+    bytes_moved: int = 0
+
+
+@dataclass
+class Evaluation:
+    """Values of tensors while numpy executes a graph; persistent tensors are updated in place of their storage."""
+
+    graph: Graph
+    values: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def exponent(self, tensor: str) -> int:
+        """The power of two of a gradient tensor, now."""
+        exponent = self.graph[tensor].exponent
+        assert exponent is not None, tensor
+        return exponent.offset + (int(self.values[exponent.state][0]) if exponent.state else 0)
+
+    def exponent_state(self, tensor: str) -> np.ndarray:
+        """The int32[3] state behind a gradient tensor's delayed exponent."""
+        exponent = self.graph[tensor].exponent
+        assert exponent is not None and exponent.state is not None, tensor
+        return self.values[exponent.state]
+
+
+class Operator:
+    """Base of all operators. Subclasses are stateless; every method gets the graph and the node."""
+
+    name: str = ""
+    # pairs (input index, output index) that may share bytes when the input is not needed afterwards
+    in_place: tuple[tuple[int, int], ...] = ()
+    # True where the output is the input's bytes seen with another shape: no kernel runs
+    view: bool = False
+    # of an operator with inputs (x, bias, weight): the weight's (output channel axis, input channel axis)
+    weight_axes: tuple[int, int] | None = None
+
+    def channel_axes(self, graph: Graph, node: Node) -> list[list[tuple[str, int]]]:
+        """Groups of (tensor, axis) whose channels may be put in another order together.
+
+        An axis of an operand that no group names keeps its order; so does everything by default.
+        """
+        return []
+
+    def infer(self, graph: Graph, node: Node) -> list[tuple[tuple[int, ...], str]]:
+        """(shape, dtype) of each output; GraphError naming the node where the inputs do not fit."""
+        raise NotImplementedError
+
+    def reference(self, run: Evaluation, node: Node, *inputs: np.ndarray) -> list[np.ndarray]:
+        """The outputs in numpy: this is the definition of the operator."""
+        raise NotImplementedError
+
+    def gradient(self, build: TrainingBuilder, node: Node, gy: str, wanted: bool) -> list[str | None]:
+        """Add nodes for the gradient of each input and for the updates of trained parameters.
+
+        gy: the gradient of the (only) output, in real units; wanted: whether an activation input needs its gradient.
+        Returns one gradient tensor name (or None) per activation input.
+        """
+        raise GraphError(
+            f"'{node.name}' ({node.op}) has no gradient",
+            why="layers before it cannot be trained",
+            fix="train only layers after it",
+        )
+
+    def lower(self, graph: Graph, node: Node) -> KernelCall | None:
+        """The kernel call that computes this node, or None for a view."""
+        raise NotImplementedError
+
+    def scratch(self, graph: Graph, node: Node) -> int:
+        """Bytes of arena this node's kernel needs while it runs."""
+        return 0
+
+    def cost(self, graph: Graph, node: Node) -> Cost:
+        tensors = graph.ins(node) + graph.outs(node)
+        return Cost(0, sum(tensor.nbytes for tensor in tensors))
+
+
+_registry: dict[str, Operator] = {}
+OperatorClass = TypeVar("OperatorClass", bound=type[Operator])
+
+
+def operator(name: str) -> Callable[[OperatorClass], OperatorClass]:
+    """Class decorator: register an operator under the name nodes use."""
+
+    def register(cls: OperatorClass) -> OperatorClass:
+        if name in _registry:
+            raise ValueError(f"operator '{name}' is registered twice")
+        cls.name = name
+        _registry[name] = cls()
+        return cls
+
+    return register
+
+
+def load_all(package: str, path: Iterable[str]) -> None:
+    """Import every module of a package, so that its operators register themselves."""
+    for module in pkgutil.iter_modules(path):
+        importlib.import_module(f"{package}.{module.name}")
+
+
+def lookup(name: str) -> Operator:
+    try:
+        return _registry[name]
+    except KeyError:
+        raise GraphError(f"no operator is called '{name}'", fix=f"known: {', '.join(sorted(_registry))}") from None
+
+
+def names() -> list[str]:
+    return sorted(_registry)
+
+
+def refuse(node: Node, why: str, fix: str = "") -> GraphError:
+    """The error of an operator whose inputs do not fit."""
+    return GraphError(f"'{node.name}' ({node.op}) does not fit together", why=why, fix=fix)
+
+
+def add_node(graph: Graph, node: Node, **fields: Any) -> list[Tensor]:
+    """Append a node with new output tensors whose shapes and dtypes the operator infers; `fields` go to the tensors."""
+    graph.nodes.append(node)
+    shapes = lookup(node.op).infer(graph, node)
+    return [
+        graph.add_tensor(Tensor(name, shape, dtype, **fields))
+        for name, (shape, dtype) in zip(node.outputs, shapes, strict=True)
+    ]
+
+
+def exponent_args(prefix: str, exponent: Exponent | None) -> dict[str, Any]:
+    """Kernel arguments for reading a gradient's exponent: a pointer to its state (or NULL) and an offset."""
+    assert exponent is not None
+    return {
+        f"{prefix}_exponent": Ref(exponent.state) if exponent.state else None,
+        f"{prefix}_exponent_offset": exponent.offset,
+    }

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The same bytes under another shape: a view, no kernel runs.
+
+The shape is attribute `shape`, or else the one the output tensor declares.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from tinytrain.graph import Graph, Node
+from tinytrain.ops.operator import Cost, Evaluation, KernelCall, Operator, operator, refuse
+from tinytrain.ops.training import TrainingBuilder
+
+
+def target_shape(graph: Graph, node: Node) -> tuple[int, ...]:
+    return tuple(node.attrs["shape"]) if "shape" in node.attrs else graph[node.outputs[0]].shape
+
+
+@operator("reshape")
+class Reshape(Operator):
+    view = True
+
+    def infer(self, graph: Graph, node: Node) -> list[tuple[tuple[int, ...], str]]:
+        x, shape = graph[node.inputs[0]], target_shape(graph, node)
+        if math.prod(shape) != x.size:
+            raise refuse(node, f"{list(x.shape)} has {x.size} elements, {list(shape)} has {math.prod(shape)}")
+        return [(shape, x.dtype)]
+
+    def reference(self, run: Evaluation, node: Node, *inputs: np.ndarray) -> list[np.ndarray]:
+        return [inputs[0].reshape(target_shape(run.graph, node))]
+
+    def gradient(self, build: TrainingBuilder, node: Node, gy: str, wanted: bool) -> list[str | None]:
+        if not wanted:
+            return [None]
+        shape, exponent = build.graph[node.inputs[0]].shape, build.graph[gy].exponent
+        return [build.gradient("reshape", node, "gx", [gy], exponent=exponent, shape=shape)]
+
+    def lower(self, graph: Graph, node: Node) -> KernelCall | None:
+        return None
+
+    def cost(self, graph: Graph, node: Node) -> Cost:
+        return Cost()

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stochastic gradient descent on integers: how an exact sum of gradient products becomes a change of a parameter.
+
+The sum is a real gradient G in known units. A weight with scale s changes by lr * G / s of its own integer steps: this
+is "quantization-aware scaling" (On-Device Training Under 256KB Memory, section 3.1), folded into one multiplier per
+channel. What is smaller than a step is kept: in a master (fractional bits beside the parameter), or on average by
+stochastic rounding, or in an accumulator until the batch is complete.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import numpy as np
+
+from tinytrain.errors import SchemeError
+from tinytrain.graph import Graph, Node, Role, Tensor
+from tinytrain.ops import arithmetic as am
+from tinytrain.ops.operator import Evaluation, Ref, exponent_args
+from tinytrain.ops.training import HYPER, TrainingBuilder
+
+
+class Mode(enum.IntEnum):
+    """What an update changes; the numbers are those of enum tt_update_mode in C."""
+
+    MASTER8 = 0  # int8 weight with an int8 master of 8 fractional bits
+    STOCHASTIC8 = 1  # int8 weight, stochastic rounding
+    WEIGHT16 = 2  # int16 weight (the classifier), in [-127 * 256, 127 * 256]
+    BIAS = 3  # int32 bias with an int16 master of 16 fractional bits
+    BIAS_STOCHASTIC = 4  # int32 bias, stochastic rounding
+    ACCUMULATE = 5  # int32 accumulator
+
+
+FRACTION_BITS = {Mode.MASTER8: 8, Mode.STOCHASTIC8: 0, Mode.WEIGHT16: 0, Mode.BIAS: 16, Mode.BIAS_STOCHASTIC: 0}
+WEIGHT_LIMIT = {Mode.MASTER8: 127, Mode.STOCHASTIC8: 127, Mode.WEIGHT16: 127 * 256}
+# fractional bits of an accumulator, in steps of its parameter's integers
+ACCUMULATOR_BITS = {"int8": 20, "int16": 12, "int32": 8}
+
+
+def mode_of(parameter: Tensor) -> Mode:
+    """How a trained parameter is updated, from its dtype and whether it has a master."""
+    if parameter.dtype == "int16":
+        return Mode.WEIGHT16
+    if parameter.dtype == "int32":
+        return Mode.BIAS if parameter.master else Mode.BIAS_STOCHASTIC
+    return Mode.MASTER8 if parameter.master else Mode.STOCHASTIC8
+
+
+def parameter_of(graph: Graph, node: Node) -> Tensor:
+    """The parameter an update node is about (its first target may be the accumulator)."""
+    return graph[node.attrs["parameter"]]
+
+
+def step_factors(graph: Graph, node: Node) -> np.ndarray:
+    """Change of the target's integer per unit of (lr * real gradient sum), float64 per channel.
+
+    The sum of gy * (x - zero point) is in units of the gradient times x's scale: attribute `x_scale` (1 for a bias).
+    """
+    parameter = parameter_of(graph, node)
+    assert parameter.quantization is not None
+    bits = ACCUMULATOR_BITS[parameter.dtype] if parameter.accumulator else FRACTION_BITS[mode_of(parameter)]
+    scale = parameter.quantization.scale
+    gain = scale if node.attrs.get("scaling") == "none" else 1.0 / scale
+    return node.attrs["x_scale"] * gain * 2.0**bits
+
+
+def total_shift(graph: Graph, node: Node) -> int:
+    """Right shift that brings any possible sum into 31 bits and a sign."""
+    gy = graph[node.inputs[0 if node.op == "bias_update" else 1]]
+    channels = gy.shape[-1]
+    largest = gy.size // channels * 32768 * (1 if node.op == "bias_update" else 255)
+    return max(0, largest.bit_length() - 31)
+
+
+def channel_multipliers(graph: Graph, node: Node) -> tuple[np.ndarray, np.ndarray]:
+    """Multiplier and shift per channel, range-checked: a factor that integers cannot hold is refused."""
+    factors = step_factors(graph, node)
+    if not np.all(np.isfinite(factors)) or np.any(factors <= 0) or np.any(np.abs(np.log2(factors)) > 120):
+        worst = int(np.argmax(np.abs(np.log2(np.maximum(factors, 1e-300)))))
+        raise SchemeError(
+            f"'{node.origin}' cannot be trained: channel {worst} has the update factor {factors[worst]:.3g}",
+            why="its weight scale is zero, infinite or out of the range of the update arithmetic",
+            fix="leave this layer out of the scheme",
+        )
+    return am.normalized_multipliers(factors)
+
+
+def add_updates(
+    build: TrainingBuilder, node: Node, gy: str, op: str, blocks: list[tuple[int, ...]], kernel: tuple[int, int]
+) -> None:
+    """Add update nodes for the bias and for each trained weight block of a layer with inputs (x, bias, blocks...)."""
+    graph = build.graph
+    x, bias, *weights = node.inputs
+    for index, (weight, block) in enumerate(zip(weights, blocks, strict=True)):
+        if graph[weight].role is Role.PARAMETER:
+            kept = build.saved(node, x, (block[-2], block[-1]))
+            attrs = {
+                "block": block, "kernel": kernel, "x_scale": graph[x].scale,
+                **{key: node.attrs[key] for key in ("strides", "padding", "scaling") if key in node.attrs},
+            }  # fmt: skip
+            build.update(op, node, f"update{index or ''}", weight, [kept, gy], **attrs)
+    if graph[bias].role is Role.PARAMETER:
+        scaling = {"scaling": node.attrs["scaling"]} if "scaling" in node.attrs else {}
+        build.update("bias_update", node, "update.bias", bias, [gy], x_scale=1.0, **scaling)
+
+
+def updated(
+    run: Evaluation, node: Node, sums: np.ndarray, hyper: np.ndarray, targets: list[np.ndarray]
+) -> list[np.ndarray]:
+    """Next versions of an update node's targets; sums: exact int64 gradient sums in the target's shape."""
+    graph = run.graph
+    parameter = parameter_of(graph, node)
+    assert parameter.quantization is not None
+    channels = np.indices(sums.shape)[parameter.quantization.axis or 0]
+    multipliers, shifts = channel_multipliers(graph, node)
+    lr = am.LearningRate(int(hyper[0]), int(np.int32(hyper[1])))
+    combined = [am.combine_multipliers(lr, int(m), int(s)) for m, s in zip(multipliers, shifts, strict=True)]
+    mantissa = np.array([c[0] for c in combined], np.int64)[channels]
+    gy = node.inputs[0 if node.op == "bias_update" else 1]
+    exponent = np.array([c[1] for c in combined], np.int64)[channels] + run.exponent(gy)
+    mode = Mode.ACCUMULATE if parameter.accumulator else mode_of(parameter)
+    noise = noise_for(node, mode, hyper, sums.shape)
+    delta = am.scaled_delta(sums, total_shift(graph, node), mantissa, exponent, noise)
+    return apply_delta(mode, delta, targets)
+
+
+def noise_for(node: Node, mode: Mode, hyper: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
+    if mode not in (Mode.STOCHASTIC8, Mode.BIAS_STOCHASTIC):
+        return None
+    count = int(np.prod(shape))
+    return am.random_words(int(hyper[2]), node.attrs["stream"], int(hyper[3]), count).reshape(shape)
+
+
+def apply_delta(mode: Mode, delta: np.ndarray, targets: list[np.ndarray]) -> list[np.ndarray]:
+    """targets - delta (an accumulator adds it), saturating; delta is in units of the target's last bit."""
+    first = targets[0].astype(np.int64)
+    if mode is Mode.ACCUMULATE:
+        return [am.saturate(first + am.saturate(delta, am.INT32_MIN, am.INT32_MAX), am.INT32_MIN, am.INT32_MAX).astype(np.int32)]
+    if mode in (Mode.STOCHASTIC8, Mode.WEIGHT16):
+        limit = WEIGHT_LIMIT[mode]
+        return [am.saturate(first - am.saturate(delta, -(1 << 30), 1 << 30), -limit, limit).astype(targets[0].dtype)]
+    if mode is Mode.BIAS_STOCHASTIC:
+        return [am.saturate(first - am.saturate(delta, -(1 << 48), 1 << 48), am.INT32_MIN, am.INT32_MAX).astype(np.int32)]
+    bits = FRACTION_BITS[mode]
+    limit = WEIGHT_LIMIT.get(mode, am.INT32_MAX) << bits
+    fine = (first << bits) + targets[1]
+    fine = am.saturate(fine - am.saturate(delta, -(1 << 48), 1 << 48), -limit, limit)
+    coarse = (fine + (1 << (bits - 1))) >> bits
+    return [coarse.astype(targets[0].dtype), (fine - (coarse << bits)).astype(targets[1].dtype)]
+
+
+def update_args(graph: Graph, node: Node) -> dict[str, Any]:
+    """The fields of struct tt_update."""
+    parameter = parameter_of(graph, node)
+    multipliers, shifts = channel_multipliers(graph, node)
+    mode = Mode.ACCUMULATE if parameter.accumulator else mode_of(parameter)
+    gy = graph[node.inputs[0 if node.op == "bias_update" else 1]]
+    return {
+        "parameter": None if mode is Mode.ACCUMULATE else Ref(parameter.name),
+        "master": Ref(parameter.master) if parameter.master and mode is not Mode.ACCUMULATE else None,
+        "accumulator": Ref(parameter.accumulator) if parameter.accumulator else None,
+        "hyper": Ref(HYPER), "multiplier": multipliers, "shift": shifts, "mode": int(mode),
+        "stream": node.attrs["stream"], "total_shift": total_shift(graph, node), **exponent_args("gy", gy.exponent),
+    }  # fmt: skip

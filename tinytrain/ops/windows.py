@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sliding windows over an image [H, W, C]: sizes, patches, and the scatter that is their transpose.
+
+Nodes carry `strides` (vertical, horizontal) and `padding` (top, bottom, left, right); without them the window is 1 x 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinytrain.graph import Graph, Node
+from tinytrain.ops.operator import refuse
+
+
+def strides_of(node: Node) -> tuple[int, int]:
+    return node.attrs.get("strides", (1, 1))
+
+
+def padding_of(node: Node) -> tuple[int, int, int, int]:
+    return node.attrs.get("padding", (0, 0, 0, 0))
+
+
+def image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """A shape as [H, W, C]; a vector (or anything flattened) is one pixel."""
+    return shape if len(shape) == 3 else (1, 1, int(np.prod(shape)))  # type: ignore[return-value]
+
+
+def as_image(x: np.ndarray) -> np.ndarray:
+    return x.reshape(image_shape(x.shape))
+
+
+def output_size(node: Node, shape: tuple[int, ...], kernel: tuple[int, ...]) -> tuple[int, int]:
+    """Height and width of the output; refused where a window does not fit."""
+    (sh, sw), (top, bottom, left, right) = strides_of(node), padding_of(node)
+    height, width = shape[0] + top + bottom - kernel[0], shape[1] + left + right - kernel[1]
+    if height < 0 or width < 0:
+        raise refuse(node, f"a {kernel[0]} x {kernel[1]} window is larger than the padded input {list(shape)}")
+    return height // sh + 1, width // sw + 1
+
+
+def patches(node: Node, x: np.ndarray, kernel: tuple[int, ...], fill: int = 0) -> np.ndarray:
+    """x [H, W, C] -> [OH, OW, KH, KW, C], padded with `fill`."""
+    (sh, sw), (top, bottom, left, right) = strides_of(node), padding_of(node)
+    padded = np.pad(x, ((top, bottom), (left, right), (0, 0)), constant_values=fill)
+    view = np.lib.stride_tricks.sliding_window_view(padded, (kernel[0], kernel[1]), axis=(0, 1))
+    return view[::sh, ::sw].transpose(0, 1, 3, 4, 2)
+
+
+def scatter(node: Node, terms: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The transpose of `patches`: adds terms [OH, OW, KH, KW, C] onto an image of `shape`."""
+    (sh, sw), (top, bottom, left, right) = strides_of(node), padding_of(node)
+    height, width, channels = shape
+    sums = np.zeros((height + top + bottom, width + left + right, channels), np.int64)
+    oh, ow, kh, kw, _ = terms.shape
+    for i in range(kh):
+        for j in range(kw):
+            sums[i : i + sh * (oh - 1) + 1 : sh, j : j + sw * (ow - 1) + 1 : sw] += terms[:, :, i, j]
+    return sums[top : top + height, left : left + width]
+
+
+def window_args(
+    node: Node, x_shape: tuple[int, ...], y_shape: tuple[int, ...], kernel: tuple[int, ...]
+) -> dict[str, Any]:
+    """The fields of struct tt_window."""
+    (height, width, _), (out_height, out_width, _) = image_shape(x_shape), image_shape(y_shape)
+    (sh, sw), (top, _, left, _) = strides_of(node), padding_of(node)
+    return {
+        "window": {
+            "x_height": height, "x_width": width, "y_height": out_height, "y_width": out_width,
+            "kernel_height": kernel[0], "kernel_width": kernel[1], "stride_height": sh, "stride_width": sw,
+            "pad_top": top, "pad_left": left,
+        },
+    }  # fmt: skip
+
+
+def kernel_of(graph: Graph, node: Node, weight: str) -> tuple[int, int]:
+    """Height and width of the kernel a weight holds: conv2d [CO, KH, KW, CI], depthwise [KH, KW, C], dense [CO, CI]."""
+    shape = graph[weight].shape
+    if len(shape) == 2:
+        return 1, 1
+    return (shape[1], shape[2]) if len(shape) == 4 else (shape[0], shape[1])

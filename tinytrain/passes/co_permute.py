@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Put channels in an order that makes every trained slice one contiguous block, as far as the slices allow.
+
+All producers and consumers of a stream of channels share one order, so the order of a group of tied axes is chosen
+once: channels in more slices come first. Nested slices become prefixes; slices that are not nested keep a short list
+of runs. The graph computes the same bits before and after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from tinytrain.graph import Graph, Quantization, Role
+from tinytrain.ops import lookup
+
+Axis = tuple[str, int]
+
+
+def co_permute(graph: Graph, wanted: Mapping[Axis, tuple[int, ...]]) -> tuple[Graph, dict[Axis, np.ndarray]]:
+    """Reorder channels so that the `wanted` channels of each (weight, axis) come first.
+
+    Returns the graph with its constants reordered, and for each moved (tensor, axis) the old index of each new one.
+    """
+    groups, pinned = _groups(graph)
+    orders: dict[Axis, np.ndarray] = {}
+    for root, members in groups.items():
+        slices = sorted((set(wanted[axis]) for axis in members if axis in wanted), key=len, reverse=True)
+        if not slices or root in pinned:
+            continue
+        count = graph[root[0]].shape[root[1]]
+        key = [tuple(channel not in chosen for chosen in slices) for channel in range(count)]
+        order = np.array(sorted(range(count), key=lambda channel: (key[channel], channel)))
+        orders |= {axis: order for axis in members}
+    graph = graph.copy()
+    for (name, axis), order in orders.items():
+        tensor = graph[name]
+        if tensor.role in (Role.CONSTANT, Role.PARAMETER):
+            assert tensor.data is not None
+            quantization = tensor.quantization
+            if quantization is not None and quantization.axis == axis and quantization.scale.size > 1:
+                quantization = Quantization(quantization.scale[order], quantization.zero_point, axis)
+            data = np.ascontiguousarray(np.take(tensor.data, order, axis))
+            graph.tensors[name] = tensor.but(data=data, quantization=quantization)
+    return graph, orders
+
+
+def _groups(graph: Graph) -> tuple[dict[Axis, list[Axis]], set[Axis]]:
+    """Axes tied to each other, by a representative, and the representatives whose order must not change."""
+    parent: dict[Axis, Axis] = {}
+
+    def find(axis: Axis) -> Axis:
+        while parent.setdefault(axis, axis) != axis:
+            axis = parent[axis]
+        return axis
+
+    fixed = [(name, axis) for name in [*graph.inputs, *graph.outputs] for axis in range(len(graph[name].shape))]
+    for node in graph.nodes:
+        tied: set[Axis] = set()
+        for group in lookup(node.op).channel_axes(graph, node):
+            tied.update(group)
+            for axis in group[1:]:
+                parent[find(axis)] = find(group[0])
+        for name in (*node.inputs, *node.outputs):
+            fixed += [(name, axis) for axis in range(len(graph[name].shape)) if (name, axis) not in tied]
+    pinned = {find(axis) for axis in fixed}
+    groups: dict[Axis, list[Axis]] = {}
+    for axis in list(parent):
+        groups.setdefault(find(axis), []).append(axis)
+    return groups, pinned

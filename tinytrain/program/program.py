@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Program: what the host executes and what the exporters print."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tinytrain.graph import Phase, Tensor
+
+
+class Space(enum.StrEnum):
+    """Where bytes are: the arena, three kinds of persistent SRAM, the runtime's state, and flash."""
+
+    ARENA = "arena"
+    PARAMETERS = "parameters"
+    MASTERS = "masters"
+    OPTIMIZER = "optimizer"
+    STATE = "state"
+    CONSTANTS = "constants"
+
+
+@dataclass(frozen=True)
+class Location:
+    """`offset` bytes into a space; of CONSTANTS, the index of an Array."""
+
+    space: Space
+    offset: int
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """An argument that is an address; None is NULL."""
+
+    location: Location | None
+
+
+@dataclass(frozen=True)
+class StructArray:
+    """An argument that is the address of a const array of structs."""
+
+    struct: str
+    items: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Array:
+    """A constant in flash."""
+
+    name: str
+    data: np.ndarray
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kernel call: `args` maps the fields of struct <kernel>_args to int, Pointer, StructArray or nested dicts."""
+
+    kernel: str
+    args: Mapping[str, Any]
+    phase: Phase
+    node: str
+    origin: str
+    macs: int
+
+
+@dataclass
+class Program:
+    """rows in execution order, the constants they point to, and the sizes and initial images of the SRAM spaces.
+
+    tensors and locations cover every tensor that has an address, for tools that look inside.
+    """
+
+    name: str
+    rows: list[Row]
+    constants: list[Array]
+    sizes: dict[Space, int]
+    images: dict[Space, np.ndarray]
+    tensors: dict[str, Tensor]
+    locations: dict[str, Location]
+    input: str
+    output: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def constant_bytes(self) -> int:
+        """Bytes of constant arrays (the tables of rows and arguments come on top)."""
+        return sum(array.data.nbytes for array in self.constants)
+
+    @property
+    def kernels(self) -> list[str]:
+        """Names of the kernels in use, sorted."""
+        return sorted({row.kernel for row in self.rows})
+
+    @property
+    def trains(self) -> bool:
+        return any(row.phase is Phase.UPDATE for row in self.rows)

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Forward graph + Scheme -> training graph. Only what the scheme needs is ever built.
+
+The backward part walks the nodes in reverse and stops at the first trained layer; each operator's file adds its own
+gradient and update nodes. What must be kept for it (clamp masks, slices of activations) is computed right after the
+forward node that makes it possible, so that the whole activation can be forgotten.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinytrain.graph import Graph, Node, Phase, Role, Tensor, verify
+from tinytrain.ops import lookup
+from tinytrain.ops.operator import add_node
+from tinytrain.ops.softmax_cross_entropy import GRADIENT_EXPONENT
+from tinytrain.ops.training import HYPER, ExponentStart, TrainingBuilder
+from tinytrain.passes.prune import prune
+from tinytrain.train.head import with_trained_head
+from tinytrain.train.parameters import with_parameters
+from tinytrain.train.scheme import Scheme
+
+LABEL, RESULT = "label", "result"
+
+
+def training_graph(forward: Graph, scheme: Scheme, start: ExponentStart | None = None) -> Graph:
+    """The graph of one training step.
+
+    forward: an int8 graph from a front end
+    start:   initial states of gradient exponents by gradient name, where the host has measured them
+    """
+    graph, orders = with_parameters(with_trained_head(forward, scheme), scheme)
+    graph.attrs["channel_orders"] = orders
+    build = TrainingBuilder(graph, dict(start or {}))
+    forward_nodes = list(graph.nodes)
+    gradient = _add_loss(graph)
+    _add_backward(build, forward_nodes, gradient)
+    _add_applies(build)
+    _insert_saves(graph, build.saves)
+    return verify(prune(graph))
+
+
+def _add_loss(graph: Graph) -> str:
+    """Label in, loss out, and the gradient of the logits."""
+    graph.add_tensor(Tensor(LABEL, (1,), "int32", Role.STATE))
+    graph.add_tensor(Tensor(HYPER, (4,), "uint32", Role.STATE, data=np.array([0, 0, 1, 0], np.uint32)))
+    graph.add_tensor(Tensor(RESULT, (2,), "int32", Role.STATE))
+    outputs = ("logits.gradient", f"{RESULT}'")
+    node = Node("softmax_cross_entropy", "loss", (graph.outputs[0], LABEL, RESULT), outputs, phase=Phase.LOSS)
+    add_node(graph, node, role=Role.GRADIENT)
+    graph.tensors[outputs[0]] = graph[outputs[0]].but(exponent=GRADIENT_EXPONENT)
+    graph.tensors[outputs[1]] = graph[outputs[1]].but(role=Role.STATE, alias_of=RESULT)
+    return outputs[0]
+
+
+def _add_backward(build: TrainingBuilder, forward: list[Node], gradient: str) -> None:
+    graph = build.graph
+    depends = _depending_on_parameters(graph, forward)
+    gradients: dict[str, list[str]] = {graph.outputs[0]: [gradient]}
+    for node in reversed(forward):
+        arrived = gradients.pop(node.outputs[0], [])
+        if not arrived or node.outputs[0] not in depends:
+            continue
+        gy = _sum(build, node, arrived)
+        activations = [name for name in node.inputs if graph[name].role is Role.ACTIVATION]
+        wanted = any(name in depends for name in activations)
+        results = lookup(node.op).gradient(build, node, gy, wanted)
+        for name, result in zip(activations, results, strict=True):
+            if result is not None and name in depends:
+                gradients.setdefault(name, []).append(result)
+
+
+def _depending_on_parameters(graph: Graph, nodes: list[Node]) -> set[str]:
+    """Tensors whose value changes when a parameter does."""
+    depends: set[str] = set()
+    for node in nodes:
+        if any(name in depends or graph[name].role is Role.PARAMETER for name in node.inputs):
+            depends.update(node.outputs)
+    return depends
+
+
+def _sum(build: TrainingBuilder, node: Node, arrived: list[str]) -> str:
+    """One gradient of a tensor that several nodes read."""
+    total = arrived[0]
+    for index, other in enumerate(arrived[1:]):
+        total = build.gradient("gradient_add", node, f"gy.sum{index or ''}", [total, other])
+    return total
+
+
+def _add_applies(build: TrainingBuilder) -> None:
+    """For accumulated parameters: the rows that end a batch."""
+    graph = build.graph
+    for node in [node for node in graph.nodes if node.phase is Phase.UPDATE]:
+        parameter = node.attrs["parameter"]
+        if graph[parameter].accumulator:
+            build.apply_accumulated(node, "apply", parameter)
+
+
+def _insert_saves(graph: Graph, saves: list[tuple[str, Node]]) -> None:
+    """Put each SAVE node right behind the node that writes what it reads."""
+    after: dict[str, list[Node]] = {}
+    for source, node in saves:
+        after.setdefault(source, []).append(node)
+    ordered = [node for name in graph.inputs for node in after.pop(name, [])]
+    for node in graph.nodes:
+        ordered.append(node)
+        for name in node.outputs:
+            ordered += after.pop(name, [])
+    assert not after, f"nothing writes {sorted(after)}"
+    graph.nodes = ordered

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Apply a Scheme to a forward graph: weights are cut into trained blocks (SRAM) and frozen ones (flash)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinytrain.graph import Graph, Node, Quantization, Role, Tensor
+from tinytrain.ops import lookup
+from tinytrain.passes.co_permute import Axis, co_permute
+from tinytrain.train.scheme import Scheme, Slice, channel_count
+
+
+@dataclass(frozen=True)
+class Run:
+    """Neighbouring channels `start` to `start + count - 1`, all trained or all frozen."""
+
+    start: int
+    count: int
+    trained: bool
+
+
+def with_parameters(graph: Graph, scheme: Scheme) -> tuple[Graph, dict[Axis, np.ndarray]]:
+    """The graph with trained tensors marked as parameters, masters and accumulators beside them.
+
+    Also returns the channel orders the co-permute pass chose.
+    """
+    graph, orders = co_permute(graph, _wanted_axes(graph, scheme))
+    for index, node in enumerate(graph.nodes):
+        update = scheme.layers.get(node.name)
+        if update is None:
+            continue
+        graph.nodes[index] = node = node.with_attrs(scaling=scheme.scaling)
+        if update.weights is not None:
+            graph.nodes[index] = node = _cut(graph, node, update.weights, orders)
+        if update.bias:
+            _mark_bias(graph, node)
+    for name in [name for name, tensor in graph.tensors.items() if tensor.role is Role.PARAMETER]:
+        _add_state(graph, name, scheme)
+    graph.drop_unused_tensors()
+    return graph, orders
+
+
+def _wanted_axes(graph: Graph, scheme: Scheme) -> dict[Axis, tuple[int, ...]]:
+    wanted = {}
+    for node in graph.nodes:
+        update = scheme.layers.get(node.name)
+        if update and update.weights and update.weights.axis != "all":
+            wanted[node.inputs[2], _axis(node, update.weights)] = update.weights.channels
+    return wanted
+
+
+def _axis(node: Node, chosen: Slice) -> int:
+    axes = lookup(node.op).weight_axes
+    assert axes is not None
+    return axes[chosen.axis == "input"]
+
+
+def _cut(graph: Graph, node: Node, chosen: Slice, orders: dict[Axis, np.ndarray]) -> Node:
+    """Replace a layer's weight by its blocks."""
+    weight = graph[node.inputs[2]]
+    axes = lookup(node.op).weight_axes
+    assert axes is not None and weight.data is not None and weight.quantization is not None
+    scales = np.broadcast_to(weight.quantization.scale, (weight.shape[axes[0]],))
+    weight = weight.but(quantization=Quantization(scales, 0, axes[0]))
+    if chosen.axis == "all":
+        graph.tensors[weight.name] = weight.but(role=Role.PARAMETER)
+        return node
+    axis = _axis(node, chosen)
+    names, blocks = [], []
+    for run in runs_of(chosen, channel_count(graph, node, chosen.axis), orders.get((weight.name, axis))):
+        names.append(_add_block(graph, weight, axis, axes[0], run))
+        if axes[0] == axes[1]:
+            blocks.append((run.start, run.count))
+        elif axis == axes[1]:
+            blocks.append((0, weight.shape[axes[0]], run.start, run.count))
+        else:
+            blocks.append((run.start, run.count, 0, weight.shape[axes[1]]))
+    return node.but(inputs=(*node.inputs[:2], *names)).with_attrs(blocks=tuple(blocks))
+
+
+def runs_of(chosen: Slice, count: int, order: np.ndarray | None) -> list[Run]:
+    """The trained and frozen runs of an axis after its channels were reordered."""
+    trained = np.isin(np.arange(count) if order is None else order, chosen.channels)
+    edges = [0, *(np.flatnonzero(np.diff(trained)) + 1), count]
+    return [Run(int(a), int(b - a), bool(trained[a])) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+
+
+def _add_block(graph: Graph, weight: Tensor, axis: int, output_axis: int, run: Run) -> str:
+    name = f"{weight.name}[{run.start}:{run.start + run.count}]"
+    channels = range(run.start, run.start + run.count)
+    quantization = weight.quantization
+    assert weight.data is not None and quantization is not None
+    if axis == output_axis:
+        quantization = Quantization(quantization.scale[list(channels)], 0, output_axis)
+    data = np.ascontiguousarray(np.take(weight.data, channels, axis))
+    role = Role.PARAMETER if run.trained else Role.CONSTANT
+    graph.add_tensor(Tensor(name, data.shape, weight.dtype, role, quantization, data))
+    return name
+
+
+def _mark_bias(graph: Graph, node: Node) -> None:
+    """A trained bias is in units of the input's scale times the weight's, per channel."""
+    bias, x = graph[node.inputs[1]], graph[node.inputs[0]]
+    scales = np.zeros(bias.shape[0])
+    if "blocks" not in node.attrs:
+        quantization = graph[node.inputs[2]].quantization
+        assert quantization is not None
+        scales[:] = quantization.scale
+    for (start, count, *_), name in zip(node.attrs.get("blocks", ()), node.inputs[2:], strict=False):
+        quantization = graph[name].quantization
+        assert quantization is not None
+        scales[start : start + count] = quantization.scale
+    graph.tensors[bias.name] = bias.but(role=Role.PARAMETER, quantization=Quantization(x.scale * scales, 0, 0))
+
+
+def _add_state(graph: Graph, name: str, scheme: Scheme) -> None:
+    """The master and the accumulator of a parameter, as the scheme wants them."""
+    tensor = graph[name]
+    master, accumulator = tensor.master, None
+    if scheme.update == "master" and tensor.dtype != "int16" and master is None:
+        fraction = {"int8": "int8", "int32": "int16"}[tensor.dtype]
+        master = graph.add_tensor(Tensor(f"{name}.master", tensor.shape, fraction, Role.MASTER)).name
+    if scheme.accumulate:
+        accumulator = graph.add_tensor(Tensor(f"{name}.sum", tensor.shape, "int32", Role.OPTIMIZER)).name
+    graph.tensors[name] = tensor.but(master=master, accumulator=accumulator)
