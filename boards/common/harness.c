@@ -112,14 +112,17 @@ static void one_sample(session *s, const command *c) {
     } else if (s->progress != 0 && s->count == s->progress) {
         print_progress(s, 0);
     }
+    int32_t predicted;
     load_sample(s, c->a);
     if (c->operation == TRAIN) {
         check(tinytrain_train_step((int32_t)c->b), "tinytrain_train_step refused");
         s->loss += tinytrain_loss();
+        predicted = tinytrain_trained_prediction();
     } else {
         check(tinytrain_infer(), "tinytrain_infer refused");
+        predicted = tinytrain_predict();
     }
-    s->correct += tinytrain_predict() == (int32_t)c->b ? 1u : 0u;
+    s->correct += predicted == (int32_t)c->b ? 1u : 0u;
     s->count++;
     mark_arena(s);
 }

@@ -9,13 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tinytrain.boards import Board, load
-from tinytrain.emulate import CommandStream, build, run
+from tinytrain.emulate import CommandStream, build, count_instructions, run
 from tinytrain.errors import BudgetError, EmulationError, FirmwareFault, ToolMissing
 
 pytestmark = pytest.mark.boards
@@ -140,6 +141,18 @@ def test_a_missing_tool_names_its_package(
     with pytest.raises(ToolMissing, match=f"{missing} is not installed") as error:
         run(folder, ONE_STEP, samples)
     assert f"sudo apt install {package}" in error.value.fix
+
+
+def test_what_qemu_says_is_passed_on(firmware: Firmware, samples: np.ndarray) -> None:
+    with pytest.raises(EmulationError, match="ended with code 1") as error:
+        run(firmware(replace(load("mps2-an385"), machine="no-such-machine")), ONE_STEP, samples)
+    assert "unsupported machine type" in str(error.value)
+
+
+def test_a_wrong_clock_is_found_out(firmware: Firmware, samples: np.ndarray) -> None:
+    board = replace(load("mps2-an385"), clock_hz=25_000_100)
+    with pytest.raises(EmulationError, match="instruction counter is off by"):
+        count_instructions(firmware(board), samples[0], 0)
 
 
 def test_a_folder_that_is_no_firmware_is_refused(tmp_path: Path, samples: np.ndarray) -> None:

@@ -139,7 +139,7 @@ def test_a_board_may_be_narrowed_to_what_is_linked(firmware: Firmware, samples: 
     assert run(second, stream_of_steps(), samples).final.arena_used == 92
     second.rename(second.with_name("second"))
     with pytest.raises(BudgetError, match="exceeds SRAM by"):
-        build(firmware(board.narrowed(sram=sram - 32, flash=flash)))
+        build(firmware(board.narrowed(sram=sram - 32)))
 
 
 def test_bad_samples_are_refused_before_the_board_boots(firmware: Firmware, samples: np.ndarray) -> None:

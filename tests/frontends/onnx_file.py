@@ -36,7 +36,7 @@ class OnnxFile:
     def dequantize(self, x: str, scale: Any, zero: Any = 0, dtype: type = np.int8, axis: int | None = None) -> str:
         scale = np.asarray(scale, np.float32)
         zeros = np.full(scale.shape, zero, dtype)
-        attrs = {} if axis is None else {"axis": axis}
+        attrs: dict[str, Any] = {} if axis is None else {"axis": axis}
         return self.node("DequantizeLinear", [x, self.constant(scale), self.constant(zeros)], **attrs)
 
     def qdq(self, x: str, scale: float, zero: int = 0, dtype: type = np.int8) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,7 +60,9 @@ def conv_model(
     return file, x, y
 
 
-def dense_model(per_channel: bool = False, shape: tuple[int, ...] = (1, 12), bias: bool = True, activation: int = 0) -> Model:
+def dense_model(
+    per_channel: bool = False, shape: tuple[int, ...] = (1, 12), bias: bool = True, activation: int = 0
+) -> Model:
     file = TfliteFile()
     size = int(np.prod(shape))
     x = file.tensor(shape, 0.05, -3, name="x")
@@ -70,7 +73,9 @@ def dense_model(per_channel: bool = False, shape: tuple[int, ...] = (1, 12), bia
     return file, x, y
 
 
-def binary_model(code: str, left: tuple[int, ...], right: tuple[int, ...], activation: int = 0, swap: bool = False) -> Model:
+def binary_model(
+    code: str, left: tuple[int, ...], right: tuple[int, ...], activation: int = 0, swap: bool = False
+) -> Model:
     """An elementwise operator of the input and a max pool of it (or its global mean, or a constant scalar)."""
     file = TfliteFile()
     x = file.tensor(left, 0.05, -3, name="x")
@@ -88,7 +93,12 @@ def binary_model(code: str, left: tuple[int, ...], right: tuple[int, ...], activ
 
 
 def unary_model(
-    code: str, shape: tuple[int, ...], result: tuple[int, ...], *constants: np.ndarray, same: bool = True, **options: float
+    code: str,
+    shape: tuple[int, ...],
+    result: tuple[int, ...],
+    *constants: np.ndarray,
+    same: bool = True,
+    **options: float,
 ) -> Model:
     file = TfliteFile()
     x = file.tensor(shape, 0.05, -3, name="x")
@@ -109,7 +119,7 @@ def ints(*values: object) -> np.ndarray:
     return np.array(values, np.int32)
 
 
-POOL = {"StrideH": 2, "StrideW": 2, "FilterHeight": 3, "FilterWidth": 3}
+POOL: dict[str, Any] = {"StrideH": 2, "StrideW": 2, "FilterHeight": 3, "FilterWidth": 3}
 OPERATORS: dict[str, Callable[[], Model]] = {
     "conv same": lambda: conv_model(),
     "conv same stride 2": lambda: conv_model(stride=2, activation=RELU6),
@@ -117,7 +127,6 @@ OPERATORS: dict[str, Callable[[], Model]] = {
     "conv valid": lambda: conv_model(padding=VALID, stride=2),
     "conv 1x1 stride 2": lambda: conv_model(kernel=(1, 1), stride=2),
     "conv per tensor": lambda: conv_model(per_channel=False),
-    "conv without bias": lambda: conv_model(bias=False),
     "depthwise": lambda: conv_model("DEPTHWISE_CONV_2D", channels=4, out=4, activation=RELU6),
     "depthwise multiplier 2": lambda: conv_model("DEPTHWISE_CONV_2D", channels=4, out=8, stride=2),
     "depthwise of one channel": lambda: conv_model("DEPTHWISE_CONV_2D", channels=1, out=8, kernel=(5, 4), stride=2),
@@ -171,13 +180,23 @@ def padded_conv(readers: int = 1) -> tuple[TfliteFile, int, int]:
     padded = file.tensor((1, 8, 9, 2), 0.05, -3, name="padded")
     file.op("PAD", [x, file.constant(ints((0, 0), (1, 1), (1, 2), (0, 0)))], [padded])
     y = file.tensor((1, 6, 7, 4), 0.09, 7, name="y")
-    file.op("CONV_2D", [padded, file.constant(weights(4, 3, 3, 2), scales(4))], [y], Padding=VALID)
+    file.op(
+        "CONV_2D",
+        [padded, file.constant(weights(4, 3, 3, 2), scales(4)), file.constant(biases(4), 0.0005)],
+        [y],
+        Padding=VALID,
+    )
     if readers == 1:
         return file, x, y
     z = file.tensor((1, 8, 9, 2), 0.05, -3, name="z")
     file.op("RELU", [padded], [z])
     w = file.tensor((1, 6, 7, 4), 0.09, 7, name="w")
-    file.op("CONV_2D", [z, file.constant(weights(4, 3, 3, 2), scales(4))], [w], Padding=VALID)
+    file.op(
+        "CONV_2D",
+        [z, file.constant(weights(4, 3, 3, 2), scales(4)), file.constant(biases(4), 0.0005)],
+        [w],
+        Padding=VALID,
+    )
     total = file.tensor((1, 6, 7, 4), 0.09, 7, name="total")
     file.op("ADD", [y, w], [total])
     return file, x, total
@@ -204,7 +223,12 @@ def test_transpose_of_the_input_is_folded(tmp_path: Path) -> None:
     turned = file.tensor((1, 6, 5, 2), 0.05, -3, name="hwc")
     file.op("TRANSPOSE", [x, file.constant(ints(0, 2, 3, 1))], [turned])
     y = file.tensor((1, 6, 5, 4), 0.09, 7, name="y")
-    file.op("CONV_2D", [turned, file.constant(weights(4, 1, 1, 2), scales(4))], [y], Padding=VALID)
+    file.op(
+        "CONV_2D",
+        [turned, file.constant(weights(4, 1, 1, 2), scales(4)), file.constant(biases(4), 0.0005)],
+        [y],
+        Padding=VALID,
+    )
     graph = load(file, [x], [y], tmp_path)
     assert graph.inputs == ["hwc"] and graph["hwc"].shape == (6, 5, 2)
     assert graph.attrs["input_layout"] == "CHW"
@@ -233,9 +257,17 @@ def test_text_form(tmp_path: Path) -> None:
     assert to_text(load(file, [x], [y], tmp_path)) == (
         "graph model\n"
         "  input  x: int8[4, 4, 2]\n"
-        "  y: int8[2, 2, 3] = conv2d(x, t2[3], t1[3, 3, 3, 2]) clamp=[7,74] padding=[0,1,0,1] rounding=double strides=[2,2]\n"
+        "  y: int8[2, 2, 3] = conv2d(x, t2[3], t1[3, 3, 3, 2]) "
+        "clamp=[7,74] padding=[0,1,0,1] rounding=double strides=[2,2]\n"
         "  output y\n"
     )
+
+
+def test_left_out_bias_is_zero(tmp_path: Path) -> None:
+    file, x, y = conv_model(bias=False)
+    graph = load(file, [x], [y], tmp_path)
+    bias = graph[graph.nodes[0].inputs[1]]
+    assert bias.shape == (5,) and bias.dtype == "int32" and bias.data is not None and not bias.data.any()
 
 
 def test_constant_operand_comes_second(tmp_path: Path) -> None:

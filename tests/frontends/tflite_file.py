@@ -11,15 +11,16 @@ import numpy as np
 import tflite as schema
 
 _OPTIONS = {
-    "CONV_2D": "Conv2DOptions", "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions", "FULLY_CONNECTED": "FullyConnectedOptions",
-    "ADD": "AddOptions", "MUL": "MulOptions", "AVERAGE_POOL_2D": "Pool2DOptions", "MAX_POOL_2D": "Pool2DOptions",
-    "MEAN": "ReducerOptions", "SOFTMAX": "SoftmaxOptions",
+    "CONV_2D": "Conv2DOptions", "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions", "SOFTMAX": "SoftmaxOptions",
+    "FULLY_CONNECTED": "FullyConnectedOptions", "ADD": "AddOptions", "MUL": "MulOptions", "MEAN": "ReducerOptions",
+    "AVERAGE_POOL_2D": "Pool2DOptions", "MAX_POOL_2D": "Pool2DOptions",
 }  # fmt: skip
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "CONV_2D": {"StrideH": 1, "StrideW": 1, "DilationHFactor": 1, "DilationWFactor": 1},
     "DEPTHWISE_CONV_2D": {"StrideH": 1, "StrideW": 1, "DilationHFactor": 1, "DilationWFactor": 1, "DepthMultiplier": 1},
     "SOFTMAX": {"Beta": 1.0},
 }
+_VERSIONS = {"RESHAPE": 1, "SQUEEZE": 1, "EXPAND_DIMS": 1, "RELU_N1_TO_1": 1}
 SAME, VALID = 0, 1
 RELU, RELU6, TANH = 1, 3, 4
 
@@ -53,7 +54,9 @@ class TfliteFile:
         )  # fmt: skip
         return number
 
-    def constant(self, data: np.ndarray, scale: float | Sequence[float] | None = None, zero: int = 0, axis: int = 0) -> int:
+    def constant(
+        self, data: np.ndarray, scale: float | Sequence[float] | None = None, zero: int = 0, axis: int = 0
+    ) -> int:
         return self.tensor(data.shape, scale, zero, data=data, dtype=str(data.dtype), axis=axis)
 
     def op(self, code: str, inputs: Sequence[int], outputs: Sequence[int], **options: Any) -> None:
@@ -72,7 +75,13 @@ class TfliteFile:
         for code in codes:
             number = getattr(schema.BuiltinOperator, code)
             code_tables.append(
-                _table(b, "OperatorCode", DeprecatedBuiltinCode=min(number, 127), BuiltinCode=number, Version=2)
+                _table(
+                    b,
+                    "OperatorCode",
+                    DeprecatedBuiltinCode=min(number, 127),
+                    BuiltinCode=number,
+                    Version=_VERSIONS.get(code, 2),
+                )
             )
         blobs = [None, *(fields["data"] for fields in self.tensors)]
         buffers = []
@@ -99,7 +108,9 @@ class TfliteFile:
         number = getattr(schema.TensorType, fields["dtype"].upper())
         return _table(b, "Tensor", Type=number, Buffer=0 if fields["data"] is None else index + 1, **parts)
 
-    def _operator(self, b: flatbuffers.Builder, codes: list[str], code: str, inputs: Any, outputs: Any, options: Any) -> int:
+    def _operator(
+        self, b: flatbuffers.Builder, codes: list[str], code: str, inputs: Any, outputs: Any, options: Any
+    ) -> int:
         parts: dict[str, Any] = {"Inputs": _ints(b, inputs), "Outputs": _ints(b, outputs)}
         if code in _OPTIONS:
             parts["BuiltinOptions"] = _table(b, _OPTIONS[code], **options)

@@ -8,14 +8,15 @@ from tinytrain.emulate.protocol import CommandStream
 from tinytrain.emulate.render import (
     HANDLER_STACK_BYTES,
     STATIC_BYTES,
+    board_of,
     board_sources,
     compiler_flags,
     linker_flags,
     makefile,
     render,
 )
-from tinytrain.emulate.run import BoardReport, Marks, Pass, Progress, Window, board_of, count_instructions, run
-from tinytrain.emulate.stack import StackBound, stack_bound
+from tinytrain.emulate.run import BoardReport, Marks, Pass, Progress, Window, count_instructions, run
+from tinytrain.emulate.stack import StackBound, fit_stack, stack_bound
 
 __all__ = [
     "HANDLER_STACK_BYTES",
@@ -35,6 +36,7 @@ __all__ = [
     "build",
     "compiler_flags",
     "count_instructions",
+    "fit_stack",
     "linker_flags",
     "makefile",
     "render",

@@ -55,9 +55,9 @@ def explain_fault(line: Line, board: Board, elf: Path) -> FirmwareFault:
 
 def _place(elf: Path, pc: int | None) -> str:
     if pc is None:
-        return "in an unknown place"
+        return "a place the core did not record"
     name = Elf(elf).function_at(pc)
-    return f"in {name} (pc {pc:#010x})" if name else f"at pc {pc:#010x}"
+    return f"{name} (pc {pc:#010x})" if name else f"pc {pc:#010x}"
 
 
 def _overflowed(board: Board, address: int | None, sp: int) -> bool:

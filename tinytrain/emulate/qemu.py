@@ -10,7 +10,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from tinytrain.boards import Board
@@ -33,7 +33,7 @@ def command(board: Board, elf: Path, count: bool) -> list[str]:
     ]
 
 
-def lines(arguments: list[str], directory: Path, quiet_limit: float) -> Iterator[str]:
+def lines(arguments: list[str], directory: Path, quiet_limit: float) -> Generator[str, None, None]:
     """What the board prints, line by line, until it ends. Silence longer than `quiet_limit` seconds is an error.
 
     However the caller leaves (an error, Ctrl-C, its own death) the emulator is ended.
@@ -59,7 +59,7 @@ def lines(arguments: list[str], directory: Path, quiet_limit: float) -> Iterator
                 process.stdout.close()
     text = errors.read_text(errors="replace").strip()
     if code not in (0, 2, 3):  # 2 and 3 are the firmware's own: it has printed why
-        raise EmulationError(f"qemu-system-arm ended with code {code}", why=text.splitlines()[-1] if text else "")
+        raise EmulationError(f"qemu-system-arm ended with code {code}", why="\n       ".join(text.splitlines()[-3:]))
 
 
 def _read_lines(process: subprocess.Popen[bytes], quiet_limit: float) -> Iterator[str]:

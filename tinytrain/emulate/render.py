@@ -7,10 +7,11 @@ import json
 import shutil
 from pathlib import Path
 from string import Template
+from typing import Any
 
 from tinytrain.boards import COMMON, Board
 from tinytrain.emulate.mpu import mpu_words
-from tinytrain.errors import BudgetError
+from tinytrain.errors import BudgetError, EmulationError
 
 HANDLER_STACK_BYTES = 256  # exceptions run here; test_stack.py holds its static bound below this
 STATIC_BYTES = 4  # the harness' own static data: the wrap counter in count.c
@@ -32,6 +33,19 @@ def render(board: Board, stack_bytes: int, destination: Path) -> None:
     (folder / "board_config.h").write_text(header)
     (folder / "board.ld").write_text(_linker_script(board, stack_bytes))
     (folder / "board.json").write_text(json.dumps({**board.as_dict(), "stack": stack_bytes}, indent=2) + "\n")
+
+
+def board_of(folder: Path) -> tuple[Board, int]:
+    """The board a folder was rendered for, narrowed as it was, and its main stack in bytes."""
+    path = folder / "board" / "board.json"
+    try:
+        fields: dict[str, Any] = json.loads(path.read_text())
+        stack = int(fields.pop("stack"))
+        return Board.from_dict(fields), stack
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EmulationError(
+            f"'{folder}' is not an exported firmware folder", why=f"{path.name}: {error}", fix="tinytrain export"
+        ) from error
 
 
 def board_sources() -> list[str]:

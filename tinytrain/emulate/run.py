@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from tinytrain.emulate.build import build
 from tinytrain.emulate.count import Counter, Instructions
 from tinytrain.emulate.fault import explain_fault
 from tinytrain.emulate.protocol import CommandStream, Line, parse_line, signed
+from tinytrain.emulate.render import board_of
 from tinytrain.errors import DataError, EmulationError
 
 Q16 = 65536
@@ -97,19 +97,6 @@ class BoardReport:
         return self.marks[-1]
 
 
-def board_of(folder: Path) -> tuple[Board, int]:
-    """The board a folder was rendered for, narrowed as it was, and its main stack in bytes."""
-    path = folder / "board" / "board.json"
-    try:
-        fields: dict[str, Any] = json.loads(path.read_text())
-        stack = int(fields.pop("stack"))
-        return Board.from_dict(fields), stack
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EmulationError(
-            f"'{folder}' is not an exported firmware folder", why=f"{path.name}: {error}", fix="tinytrain export"
-        ) from error
-
-
 def run(
     folder: Path,
     stream: CommandStream,
@@ -133,10 +120,10 @@ def run(
         (directory / "commands.bin").write_bytes(stream.encode(samples[0].nbytes, progress_every))
         (directory / "samples.bin").write_bytes(np.ascontiguousarray(samples).data)
         session = _Session(board, stream, elf, progress)
-        for text in qemu.lines(qemu.command(board, elf, stream.counts), directory, quiet_limit):
-            line = parse_line(text)
-            if line is not None:
-                session.take(line)
+        with closing(qemu.lines(qemu.command(board, elf, stream.counts), directory, quiet_limit)) as printed:
+            for text in printed:
+                if (line := parse_line(text)) is not None:
+                    session.take(line)
     if not session.ended:
         raise EmulationError("the board stopped before the end of its commands", where=str(elf))
     return BoardReport(
@@ -165,6 +152,10 @@ def count_instructions(
 def _check_samples(stream: CommandStream, samples: np.ndarray) -> None:
     if samples.dtype != np.int8 or len(samples) == 0:
         raise DataError(f"a board takes int8 samples, not {len(samples)} of {samples.dtype}")
+    if samples.nbytes >= 1 << 31:
+        raise DataError(
+            f"{samples.nbytes:,} B of samples", why="a board seeks in them with 32 bits", fix="fewer samples"
+        )
     if stream.largest_index >= len(samples):
         raise DataError(f"the commands name sample {stream.largest_index}, and there are {len(samples)}")
 

@@ -15,7 +15,9 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tinytrain.emulate.build import build
 from tinytrain.emulate.elf import Elf
+from tinytrain.emulate.render import board_of, render
 from tinytrain.emulate.tools import tool
 from tinytrain.errors import EmulationError
 
@@ -57,6 +59,15 @@ def stack_bound(elf: Path) -> StackBound:
     functions[entry].deepest = (0, ())  # main has its own stack
     handlers = [_deepest(address, functions, indirect, ())[0] for address in _vectors(file) if address in functions]
     return StackBound(_round_up(depth + exception), _round_up(max(handlers) + _FRAME), path)
+
+
+def fit_stack(folder: Path) -> StackBound:
+    """Give a firmware folder the main stack it can need at most, and not a byte more; the bound."""
+    board, _ = board_of(folder)
+    render(board, 8, folder)  # code does not depend on it, and a firmware that fits only just must link
+    bound = stack_bound(build(folder))
+    render(board, bound.main, folder)
+    return bound
 
 
 def _disassemble(elf: Path) -> str:

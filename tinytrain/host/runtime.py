@@ -44,7 +44,7 @@ def declarations() -> str:
 
 
 def sources() -> list[Path]:
-    return [runtime_c.SOURCES / "executor.c", *sorted((runtime_c.KERNELS / "ref").glob("*.c"))]
+    return [*sorted(runtime_c.SOURCES.glob("*.c")), *sorted((runtime_c.KERNELS / "ref").glob("*.c"))]
 
 
 def cache_folder() -> Path:

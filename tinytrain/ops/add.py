@@ -12,7 +12,7 @@ import numpy as np
 
 from tinytrain.errors import GraphError
 from tinytrain.graph import Graph, Node, Role
-from tinytrain.ops.operator import Evaluation, KernelCall, Operator, Ref, operator, refuse
+from tinytrain.ops.operator import Evaluation, KernelCall, Operator, Ref, operator, refuse, same_channels
 from tinytrain.ops.rescale import clamp_args, clamped, corners, masked_where_clamped, multiplier_args, rescale
 from tinytrain.ops.training import TrainingBuilder
 
@@ -45,6 +45,9 @@ def rescaled_sum(args: dict[str, Any], a: np.ndarray, b: np.ndarray) -> np.ndarr
 class Add(Operator):
     in_place = ((0, 0), (1, 0))
 
+    def channel_axes(self, graph: Graph, node: Node) -> list[list[tuple[str, int]]]:
+        return same_channels(graph, *[t.name for t in graph.ins(node) if t.size > 1], node.outputs[0])
+
     def infer(self, graph: Graph, node: Node) -> list[tuple[tuple[int, ...], str]]:
         a, b = graph.ins(node)
         if b.shape != a.shape and b.size != 1:
@@ -61,9 +64,10 @@ class Add(Operator):
 
     def gradient(self, build: TrainingBuilder, node: Node, gy: str, wanted: bool) -> list[str | None]:
         a, b = build.graph.ins(node)
+        computed = [tensor for tensor in (a, b) if tensor.role is Role.ACTIVATION]
         if not wanted:
-            return [None, None]
-        if b.shape != a.shape and b.role is not Role.CONSTANT:
+            return [None] * len(computed)
+        if b.shape != a.shape and b in computed:
             raise GraphError(
                 f"'{node.name}' (add) has no gradient",
                 why="it adds one computed element to many",
@@ -71,7 +75,7 @@ class Add(Operator):
             )
         extremes = rescaled_sum(sum_args(build.graph, node), corners(build.graph, a.name), corners(build.graph, b.name))
         gy = masked_where_clamped(build, node, gy, extremes)
-        return [None if tensor.role is Role.CONSTANT else gy for tensor in (a, b)]
+        return [gy] * len(computed)
 
     def lower(self, graph: Graph, node: Node) -> KernelCall:
         a, b = graph.ins(node)

@@ -31,14 +31,20 @@ from tinytrain.ops.training import TrainingBuilder
 from tinytrain.ops.updates import add_updates, update_args, updated
 
 Block = tuple[int, int, int, int]
+# so many products of a weight and an activation less its zero point fit 32 bits
+SUM_LIMIT = am.INT32_MAX // (255 * 127)
 
 
 def blocks_of(graph: Graph, node: Node) -> list[Block]:
-    """The rectangles of the weight blocks of a convolution (or of a fully connected layer)."""
+    """The rectangles of the weight blocks (the last inputs) of a convolution or a fully connected layer."""
     if "blocks" in node.attrs:
         return list(node.attrs["blocks"])
-    shape = graph[node.inputs[2]].shape
+    shape = graph[node.inputs[-1]].shape
     return [(0, shape[0], 0, shape[-1])]
+
+
+def input_channels(graph: Graph, node: Node) -> int:
+    return max(start + count for _, _, start, count in blocks_of(graph, node))
 
 
 def assemble(graph: Graph, node: Node, blocks: list[np.ndarray]) -> np.ndarray:
@@ -73,12 +79,14 @@ def weight_scales(graph: Graph, node: Node, blocks: tuple[str, ...]) -> np.ndarr
     return scales
 
 
-def requantize_args(graph: Graph, node: Node) -> dict[str, Any]:
-    """Multipliers from int32 sums to the output's integers; the product of scales is formed as LiteRT forms it."""
+def requantize_args(graph: Graph, node: Node, scales: np.ndarray) -> dict[str, Any]:
+    """Multipliers from int32 sums to the output's integers; the product of scales is formed as LiteRT forms it.
+
+    scales: of the weights, one per output channel
+    """
     x, y = graph[node.inputs[0]], graph[node.outputs[0]]
-    scales = weight_scales(graph, node, node.inputs[2:])
     if node.attrs["rounding"] == "single":
-        product = np.float64(np.float32(x.scale) * scales.astype(np.float32))
+        product = (np.float32(x.scale) * scales.astype(np.float32)).astype(np.float64)
     else:
         product = x.scale * scales
     multipliers, shifts = am.quantize_multipliers(product / y.scale)
@@ -119,13 +127,13 @@ class Conv2d(Operator):
         if len(x.shape) != 3 or area != co * x.shape[-1] or bias.shape != (co,):
             raise refuse(node, f"x {list(x.shape)}, weights of {area} channel pairs, bias {list(bias.shape)}")
         kernel = blocks[0].shape[1:3]
-        if kernel[0] * kernel[1] * x.shape[-1] * 127 * 255 > am.INT32_MAX:
+        if kernel[0] * kernel[1] * x.shape[-1] > SUM_LIMIT:
             raise refuse(node, "a sum of this many products may pass 32 bits", "split the layer")
         return [((*windows.output_size(node, x.shape, kernel), co), "int8")]
 
     def reference(self, run: Evaluation, node: Node, *inputs: np.ndarray) -> list[np.ndarray]:
         x, bias, *blocks = inputs
-        args = requantize_args(run.graph, node)
+        args = requantize_args(run.graph, node, weight_scales(run.graph, node, node.inputs[2:]))
         w = assemble(run.graph, node, blocks)
         patches = windows.patches(node, x.astype(np.int64) - args["x_zero_point"], w.shape[1:3])
         return [finish(np.tensordot(patches, w, ((2, 3, 4), (1, 2, 3))), bias.astype(np.int64), args)]
@@ -144,14 +152,15 @@ class Conv2d(Operator):
 
     def lower(self, graph: Graph, node: Node) -> KernelCall:
         x, y = graph[node.inputs[0]], graph[node.outputs[0]]
+        image = windows.image_shape(x.shape, input_channels(graph, node))
         return KernelCall(
             "tt_conv2d_s8",
             {
                 "x": Ref(x.name), "bias": Ref(node.inputs[1]), "y": Ref(y.name),
                 "blocks": block_structs(graph, node, node.inputs[2:]), "block_count": len(node.inputs) - 2,
-                "x_channels": windows.image_shape(x.shape)[2], "y_channels": y.shape[-1],
-                **windows.window_args(node, x.shape, y.shape, windows.kernel_of(graph, node, node.inputs[2])),
-                **requantize_args(graph, node),
+                "x_channels": image[2], "y_channels": y.shape[-1],
+                **windows.window_args(node, image, y.shape, windows.kernel_of(graph, node, node.inputs[2])),
+                **requantize_args(graph, node, weight_scales(graph, node, node.inputs[2:])),
             },
         )  # fmt: skip
 
@@ -174,20 +183,22 @@ class Conv2dInputGradient(Operator):
         scaled = am.rounding_shift(windows.as_image(gy).astype(np.int64) * factors, 15)
         terms = np.tensordot(scaled, w, ((2,), (0,)))  # [OH, OW, KH, KW, CI]
         shape = node.attrs["x_shape"]
-        sums = windows.scatter(node, terms, windows.image_shape(shape)).reshape(shape)
+        image = windows.image_shape(shape, input_channels(run.graph, node))
+        sums = windows.scatter(node, terms, image).reshape(shape)
         return [am.to_mantissas(sums, run.exponent(node.inputs[0]) + k, run.exponent_state(node.outputs[0]))]
 
     def lower(self, graph: Graph, node: Node) -> KernelCall:
         gy, gx = graph[node.inputs[0]], graph[node.outputs[0]]
         assert gy.exponent is not None and gx.exponent is not None and gx.exponent.state
         factors, k = relative_scales(weight_scales(graph, node, node.inputs[1:]))
+        image = windows.image_shape(gx.shape, input_channels(graph, node))
         return KernelCall(
             "tt_conv2d_input_gradient_s16",
             {
                 "gy": Ref(gy.name), "gx": Ref(gx.name), "scratch": Scratch(),
                 "blocks": block_structs(graph, node, node.inputs[1:]), "block_count": len(node.inputs) - 1,
-                "x_channels": windows.image_shape(gx.shape)[2], "y_channels": gy.shape[-1],
-                **windows.window_args(node, gx.shape, gy.shape, windows.kernel_of(graph, node, node.inputs[1])),
+                "x_channels": image[2], "y_channels": gy.shape[-1],
+                **windows.window_args(node, image, gy.shape, windows.kernel_of(graph, node, node.inputs[1])),
                 "factors": factors, **exponent_args("gy", gy.exponent.shifted(k)), "gx_exponent": Ref(gx.exponent.state),
             },
         )  # fmt: skip
@@ -212,8 +223,8 @@ class Conv2dWeightUpdate(Operator):
 
     def reference(self, run: Evaluation, node: Node, *inputs: np.ndarray) -> list[np.ndarray]:
         x, gy, hyper, *targets = inputs
-        co_start, co_count, _, _ = node.attrs["block"]
-        centred = windows.as_image(x).astype(np.int64) - run.graph[node.inputs[0]].zero_point
+        co_start, co_count, _, ci_count = node.attrs["block"]
+        centred = windows.as_image(x, ci_count).astype(np.int64) - run.graph[node.inputs[0]].zero_point
         patches = windows.patches(node, centred, node.attrs["kernel"])
         rows = windows.as_image(gy)[..., co_start : co_start + co_count].astype(np.int64)
         sums = np.tensordot(rows, patches, ((0, 1), (0, 1))).reshape(targets[0].shape)
@@ -222,12 +233,13 @@ class Conv2dWeightUpdate(Operator):
     def lower(self, graph: Graph, node: Node) -> KernelCall:
         x, gy = graph[node.inputs[0]], graph[node.inputs[1]]
         co_start, co_count, _, ci_count = node.attrs["block"]
+        image = windows.image_shape(x.shape, ci_count)
         return KernelCall(
             "tt_conv2d_weight_update_s16",
             {
                 "x": Ref(x.name), "gy": Ref(gy.name), "x_zero_point": x.zero_point, "x_channels": ci_count,
                 "y_channels": gy.shape[-1], "co_start": co_start, "co_count": co_count,
-                **windows.window_args(node, x.shape, gy.shape, node.attrs["kernel"]), "update": update_args(graph, node),
+                **windows.window_args(node, image, gy.shape, node.attrs["kernel"]), "update": update_args(graph, node),
             },
         )  # fmt: skip
 

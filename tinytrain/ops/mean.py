@@ -14,7 +14,7 @@ import numpy as np
 
 from tinytrain.graph import Graph, Node
 from tinytrain.ops import arithmetic as am
-from tinytrain.ops.operator import Evaluation, KernelCall, Operator, Ref, operator, refuse
+from tinytrain.ops.operator import Evaluation, KernelCall, Operator, Ref, operator, refuse, same_channels
 from tinytrain.ops.rescale import clamp_args, clamped, corners, masked_where_clamped, multiplier_args, q15, rescale
 from tinytrain.ops.training import TrainingBuilder
 
@@ -43,6 +43,10 @@ def rescaled_sums(args: dict[str, int], sums: np.ndarray, n: int) -> np.ndarray:
 
 @operator("mean")
 class Mean(Operator):
+    def channel_axes(self, graph: Graph, node: Node) -> list[list[tuple[str, int]]]:
+        last = len(graph[node.inputs[0]].shape) - 1
+        return [] if last in node.attrs["axes"] else same_channels(graph, node.inputs[0], node.outputs[0])
+
     def infer(self, graph: Graph, node: Node) -> list[tuple[tuple[int, ...], str]]:
         shape, axes = graph[node.inputs[0]].shape, tuple(node.attrs["axes"])
         if not axes or axes[0] < 0 or axes[-1] >= len(shape) or axes != tuple(range(axes[0], axes[-1] + 1)):
@@ -85,7 +89,7 @@ class Mean(Operator):
 
 @operator("mean_gradient")
 class MeanGradient(Operator):
-    """gx = gy / n, spread over the averaged elements. Its exponent is gy's plus that of 1 / n; the rest is a Q15 factor."""
+    """gx = gy / n for every averaged element. Its exponent is gy's plus that of 1 / n; the rest is a Q15 factor."""
 
     def infer(self, graph: Graph, node: Node) -> list[tuple[tuple[int, ...], str]]:
         return [(node.attrs["x_shape"], "int16")]

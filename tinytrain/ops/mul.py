@@ -12,7 +12,7 @@ import numpy as np
 
 from tinytrain.graph import Graph, Node, Role, Tensor
 from tinytrain.ops import arithmetic as am
-from tinytrain.ops.operator import Evaluation, KernelCall, Operator, Ref, exponent_args, operator, refuse
+from tinytrain.ops.operator import Evaluation, KernelCall, Operator, Ref, exponent_args, operator, refuse, same_channels
 from tinytrain.ops.rescale import clamp_args, clamped, corners, masked_where_clamped, multiplier_args, q15, rescale
 from tinytrain.ops.training import TrainingBuilder
 
@@ -42,6 +42,9 @@ def rescaled_product(args: dict[str, Any], a: np.ndarray, b: np.ndarray) -> np.n
 class Mul(Operator):
     in_place = ((0, 0), (1, 0))
 
+    def channel_axes(self, graph: Graph, node: Node) -> list[list[tuple[str, int]]]:
+        return same_channels(graph, *[t.name for t in graph.ins(node) if t.size > 1], node.outputs[0])
+
     def infer(self, graph: Graph, node: Node) -> list[tuple[tuple[int, ...], str]]:
         a, b = graph.ins(node)
         if not fits(a, b):
@@ -58,18 +61,19 @@ class Mul(Operator):
 
     def gradient(self, build: TrainingBuilder, node: Node, gy: str, wanted: bool) -> list[str | None]:
         a, b = build.graph.ins(node)
+        computed = [tensor.role is Role.ACTIVATION for tensor in (a, b)]
         if not wanted:
-            return [None, None]
+            return [None] * sum(computed)
         corner_a, corner_b = corners(build.graph, a.name), corners(build.graph, b.name)
         extremes = rescaled_product(product_args(build.graph, node), corner_a[:, None], corner_b[None, :])
         gy = masked_where_clamped(build, node, gy, extremes)
-        ga = gb = None
-        if a.role is not Role.CONSTANT:
-            ga = build.gradient("mul_gradient", node, "ga", [gy, build.saved(node, b.name)], x_shape=a.shape)
-        if b.role is not Role.CONSTANT:
+        gradients: list[str | None] = []
+        if computed[0]:
+            gradients.append(build.gradient("mul_gradient", node, "ga", [gy, b.name], x_shape=a.shape))
+        if computed[1]:
             op = "mul_gradient" if b.size == a.size else "mul_channel_gradient"
-            gb = build.gradient(op, node, "gb", [gy, build.saved(node, a.name)], x_shape=b.shape)
-        return [ga, gb]
+            gradients.append(build.gradient(op, node, "gb", [gy, a.name], x_shape=b.shape))
+        return gradients
 
     def lower(self, graph: Graph, node: Node) -> KernelCall:
         a, b = graph.ins(node)
@@ -81,7 +85,7 @@ class Mul(Operator):
 
 
 def gradient_args(graph: Graph, node: Node) -> dict[str, Any]:
-    """What both gradient kernels take; `other` is the other operand, its scale is the factor and part of the exponent."""
+    """What both gradient kernels take; the other operand's scale becomes the factor and part of the exponent."""
     gy, other = graph.ins(node)
     gx = graph[node.outputs[0]]
     assert gy.exponent is not None and gx.exponent is not None and gx.exponent.state

@@ -177,6 +177,11 @@ def add_node(graph: Graph, node: Node, **fields: Any) -> list[Tensor]:
     ]
 
 
+def same_channels(graph: Graph, *names: str) -> list[list[tuple[str, int]]]:
+    """`channel_axes` of an operator whose operands share the channels of their last axis."""
+    return [[(name, len(graph[name].shape) - 1) for name in names]]
+
+
 def exponent_args(prefix: str, exponent: Exponent | None) -> dict[str, Any]:
     """Kernel arguments for reading a gradient's exponent: a pointer to its state (or NULL) and an offset."""
     assert exponent is not None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinytrain.graph import Graph, Node
-from tinytrain.ops.operator import Evaluation, KernelCall, Operator, Ref, operator, refuse
+from tinytrain.ops.operator import Evaluation, KernelCall, Operator, Ref, operator, refuse, same_channels
 from tinytrain.ops.rescale import clamp_args, clamped, corners, masked_where_clamped, multiplier_args, rescale
 from tinytrain.ops.training import TrainingBuilder
 
@@ -31,6 +31,9 @@ def rescaled(args: dict[str, int], x: np.ndarray) -> np.ndarray:
 @operator("requantize")
 class Requantize(Operator):
     in_place = ((0, 0),)
+
+    def channel_axes(self, graph: Graph, node: Node) -> list[list[tuple[str, int]]]:
+        return same_channels(graph, node.inputs[0], node.outputs[0])
 
     def infer(self, graph: Graph, node: Node) -> list[tuple[tuple[int, ...], str]]:
         if node.outputs[0] in graph.tensors:

@@ -64,6 +64,20 @@ def masked_where_clamped(build: TrainingBuilder, node: Node, gy: str, extremes: 
     return build.masked(node.with_attrs(clamp=(low, high)), gy)
 
 
+def require_same_scale(graph: Graph, node: Node) -> None:
+    """For operators that move, compare or average integers: the output's mean what the input's mean."""
+    if node.outputs[0] not in graph.tensors:
+        return  # being built
+    x, y = graph[node.inputs[0]].quantization, graph[node.outputs[0]].quantization
+    if x is not None and y is not None and x != y:
+        raise refuse(
+            node,
+            f"its input has the scale {x.scale[0]:.6g} and zero point {x.zero_point}, "
+            f"its output {y.scale[0]:.6g} and {y.zero_point}",
+            "give both the same quantization, and change it by a requantization behind this node",
+        )
+
+
 def q15(real: float) -> tuple[int, int]:
     """real > 0 -> (factor, k) with real ~ factor * 2^(k - 15), factor in (16384, 32768]; powers of two are exact."""
     fraction, k = math.frexp(real)

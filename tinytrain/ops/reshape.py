@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from tinytrain.graph import Graph, Node
-from tinytrain.ops.operator import Cost, Evaluation, KernelCall, Operator, operator, refuse
+from tinytrain.ops.operator import Cost, Evaluation, KernelCall, Operator, operator, refuse, same_channels
 from tinytrain.ops.training import TrainingBuilder
 
 
@@ -22,6 +22,10 @@ def target_shape(graph: Graph, node: Node) -> tuple[int, ...]:
 @operator("reshape")
 class Reshape(Operator):
     view = True
+
+    def channel_axes(self, graph: Graph, node: Node) -> list[list[tuple[str, int]]]:
+        x, y = graph[node.inputs[0]], graph[node.outputs[0]]
+        return same_channels(graph, x.name, y.name) if x.shape[-1] == y.shape[-1] else []
 
     def infer(self, graph: Graph, node: Node) -> list[tuple[tuple[int, ...], str]]:
         x, shape = graph[node.inputs[0]], target_shape(graph, node)

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A copy of some channels: x [..., C] -> y [..., count]; attribute `channels` is (start, count)."""
+"""A copy of some channels: x [..., C] -> y [..., count]; attribute `channels` is (start, count).
+
+Attribute `of` is C; where that is not the extent of x's last axis, all of x is one pixel of C channels.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,19 @@ from tinytrain.ops.operator import Evaluation, KernelCall, Operator, Ref, operat
 @operator("slice_channels")
 class SliceChannels(Operator):
     def infer(self, graph: Graph, node: Node) -> list[tuple[tuple[int, ...], str]]:
-        x = graph[node.inputs[0]]
-        return [((*x.shape[:-1], node.attrs["channels"][1]), x.dtype)]
+        x, count = graph[node.inputs[0]], node.attrs["channels"][1]
+        return [((*x.shape[:-1], count) if node.attrs["of"] == x.shape[-1] else (count,), x.dtype)]
 
     def reference(self, run: Evaluation, node: Node, *inputs: np.ndarray) -> list[np.ndarray]:
         start, count = node.attrs["channels"]
-        return [np.ascontiguousarray(inputs[0][..., start : start + count])]
+        pixels = inputs[0].reshape(-1, node.attrs["of"])[:, start : start + count]
+        return [np.ascontiguousarray(pixels).reshape(run.graph[node.outputs[0]].shape)]
 
     def lower(self, graph: Graph, node: Node) -> KernelCall:
-        x = graph[node.inputs[0]]
+        x, of = graph[node.inputs[0]], node.attrs["of"]
         start, count = node.attrs["channels"]
         args = {
-            "x": Ref(x.name), "y": Ref(node.outputs[0]), "pixels": x.size // x.shape[-1],
-            "x_channels": x.shape[-1], "start": start, "count": count,
+            "x": Ref(x.name), "y": Ref(node.outputs[0]), "pixels": x.size // of,
+            "x_channels": of, "start": start, "count": count,
         }  # fmt: skip
         return KernelCall("tt_slice_channels_s8", args)

@@ -2,10 +2,11 @@
 """Softmax over the last dimension, int8 -> int8 of scale 1/256 and zero point -128. Attribute `beta`, 1 by default.
 
 TFLite's reference kernel, in fixed point: exp is a Taylor series around -1/8 times tabulated powers, 1 / sum is three
-Newton steps, every product rounds to 31 fractional bits. The training graph drops a final softmax (the loss has its own).
+Newton steps, every product rounds to 31 fractional bits. The training graph drops a final softmax: its loss
+has one of its own.
 
-Where a row's sum of exponentials passes 512, TFLite shifts by more than a word; the result is 0 here, as the real
-quotient is below half a step.
+Where a row's sum of exponentials reaches 512 (many nearly equal classes), TFLite stops with a failed check: its last
+shift would be longer than a word. The result is 0 of 256 here: the real quotient is below half a step.
 """
 
 from __future__ import annotations
@@ -33,7 +34,12 @@ RECIPROCAL_START, RECIPROCAL_SLOPE = 1515870810, -1010580540
 
 def high_product(a: np.ndarray, b: np.ndarray | int) -> np.ndarray:
     """a * b / 2^31, rounded to nearest."""
-    return am.requantize_double(a, np.asarray(b, np.int64), np.int64(0))
+    return am.requantize_double(a, np.asarray(b), np.asarray(0))
+
+
+def divided(x: np.ndarray, bits: np.ndarray | int) -> np.ndarray:
+    """x / 2^bits, rounded to nearest."""
+    return am.rounding_divide_by_power_of_two(x, np.asarray(bits))
 
 
 def raised(x: np.ndarray, bits: int) -> np.ndarray:
@@ -48,8 +54,8 @@ def exp_of_negative(a: np.ndarray) -> np.ndarray:
     x = raised(low, INTEGER_BITS) + (1 << 28)  # + 1/8
     x2 = high_product(x, x)
     x3, x4 = high_product(x2, x), high_product(x2, x2)
-    thirds = high_product(am.rounding_divide_by_power_of_two(x4, 2) + x3, ONE_THIRD)
-    series = x + am.rounding_divide_by_power_of_two(thirds + x2, 1)
+    thirds = high_product(divided(x4, 2) + x3, ONE_THIRD)
+    series = x + divided(thirds + x2, 1)
     result = EXP_MINUS_EIGHTH + high_product(series, EXP_MINUS_EIGHTH)
     rest = low - a
     for position, power in enumerate(EXP_OF_POWERS):
@@ -90,7 +96,7 @@ class Softmax(Operator):
         if node.outputs[0] in graph.tensors:
             y = graph[node.outputs[0]]
             if y.scale != 1 / 256 or y.zero_point != -128:
-                raise refuse(node, f"the output has scale {y.scale:g} and zero point {y.zero_point}, not 1/256 and -128")
+                raise refuse(node, f"its output has scale {y.scale:g}, zero point {y.zero_point}, not 1/256 and -128")
         return [(x.shape, "int8")]
 
     def reference(self, run: Evaluation, node: Node, *inputs: np.ndarray) -> list[np.ndarray]:
@@ -100,9 +106,9 @@ class Softmax(Operator):
         counts = distance >= args["smallest"]
         scaled = high_product(np.where(counts, distance, 0) << args["shift"], args["multiplier"])
         powers = np.where(counts, exp_of_negative(scaled), 0)
-        total = am.rounding_divide_by_power_of_two(powers, SUM_INTEGER_BITS).sum(axis=1, keepdims=True)
+        total = divided(powers, SUM_INTEGER_BITS).sum(axis=1, keepdims=True)
         inverse, shift = reciprocal(total)
-        y = am.rounding_divide_by_power_of_two(high_product(powers, inverse), shift + 31 - 8) - 128
+        y = divided(high_product(powers, inverse), shift + 31 - 8) - 128
         return [am.saturate(y, -128, 127).astype(np.int8).reshape(inputs[0].shape)]
 
     def gradient(self, build: TrainingBuilder, node: Node, gy: str, wanted: bool) -> list[str | None]:

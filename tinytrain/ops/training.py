@@ -50,13 +50,15 @@ class TrainingBuilder:
         self.graph.add_tensor(Tensor(state, (3,), "int32", Role.OPTIMIZER, data=data))
         return Exponent(state)
 
-    def saved(self, node: Node, x: str, channels: tuple[int, int] | None = None) -> str:
-        """The activation `x`, or only `channels` (start, count) of its last axis, kept for the backward part."""
-        if channels is None or channels[1] in (self.graph[x].shape[-1], self.graph[x].size):
+    def saved(self, node: Node, x: str, channels: tuple[int, int], of: int) -> str:
+        """`channels` (start, count) of the activation `x`, which has `of` channels, kept for the backward part."""
+        start, count = channels
+        if count == of:
             return x
-        name = f"{x}[{channels[0]}:{channels[0] + channels[1]}]"
+        name = f"{x}[{start}:{start + count}]"
         if name not in self.graph.tensors:
-            self._save(x, Node("slice_channels", name, (x,), (name,), {"channels": channels}, node.origin), Role.ACTIVATION)
+            attrs = {"channels": channels, "of": of}
+            self.save(x, Node("slice_channels", name, (x,), (name,), attrs, node.origin), Role.ACTIVATION)
         return name
 
     def masked(self, node: Node, gy: str) -> str:
@@ -65,10 +67,11 @@ class TrainingBuilder:
         mask = f"{y}.mask"
         if mask not in self.graph.tensors:
             attrs = {"clamp": node.attrs["clamp"]}
-            self._save(y, Node("clamp_mask", mask, (y,), (mask,), attrs, node.origin or node.name), Role.MASK)
+            self.save(y, Node("clamp_mask", mask, (y,), (mask,), attrs, node.origin or node.name), Role.MASK)
         return self.gradient("mask_gradient", node, "gy", [gy, mask], exponent=self.graph[gy].exponent)
 
-    def _save(self, source: str, new: Node, role: Role) -> None:
+    def save(self, source: str, new: Node, role: Role) -> None:
+        """Add a SAVE node: it runs as soon as `source` is written, and only while training."""
         add_node(self.graph, new.but(phase=Phase.SAVE), role=role, quantization=self.graph[source].quantization)
         self.saves.append((source, self.graph.nodes.pop()))
 

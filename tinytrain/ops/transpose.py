@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dimensions in another order: y's dimension i is x's dimension perm[i]. Up to 4 dimensions, of int8 or int16 elements."""
+"""Dimensions in another order: y's dimension i is x's dimension perm[i]. Up to 4 dimensions, int8 or int16."""
 
 from __future__ import annotations
 

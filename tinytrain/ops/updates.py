@@ -10,6 +10,7 @@ stochastic rounding, or in an accumulator until the batch is complete.
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -87,16 +88,29 @@ def channel_multipliers(graph: Graph, node: Node) -> tuple[np.ndarray, np.ndarra
 
 
 def add_updates(
-    build: TrainingBuilder, node: Node, gy: str, op: str, blocks: list[tuple[int, ...]], kernel: tuple[int, int]
+    build: TrainingBuilder,
+    node: Node,
+    gy: str,
+    op: str,
+    blocks: Sequence[tuple[int, ...]],
+    kernel: tuple[int, int],
+    reads: Sequence[tuple[int, int]] | None = None,
+    **extra: Any,
 ) -> None:
-    """Add update nodes for the bias and for each trained weight block of a layer with inputs (x, bias, blocks...)."""
+    """Add update nodes for the bias and for each trained weight block of a layer with inputs (x, bias, blocks...).
+
+    reads: the input channels (start, count) of each block; by default the last two numbers of the block
+    extra: attributes of the weights' update nodes
+    """
     graph = build.graph
     x, bias, *weights = node.inputs
-    for index, (weight, block) in enumerate(zip(weights, blocks, strict=True)):
+    reads = [(block[-2], block[-1]) for block in blocks] if reads is None else reads
+    total = max(start + count for start, count in reads)
+    for index, (weight, block, channels) in enumerate(zip(weights, blocks, reads, strict=True)):
         if graph[weight].role is Role.PARAMETER:
-            kept = build.saved(node, x, (block[-2], block[-1]))
+            kept = build.saved(node, x, channels, total)
             attrs = {
-                "block": block, "kernel": kernel, "x_scale": graph[x].scale,
+                "block": block, "kernel": kernel, "x_scale": graph[x].scale, **extra,
                 **{key: node.attrs[key] for key in ("strides", "padding", "scaling") if key in node.attrs},
             }  # fmt: skip
             build.update(op, node, f"update{index or ''}", weight, [kept, gy], **attrs)

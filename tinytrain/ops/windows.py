@@ -6,6 +6,7 @@ Nodes carry `strides` (vertical, horizontal) and `padding` (top, bottom, left, r
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -22,13 +23,15 @@ def padding_of(node: Node) -> tuple[int, int, int, int]:
     return node.attrs.get("padding", (0, 0, 0, 0))
 
 
-def image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """A shape as [H, W, C]; a vector (or anything flattened) is one pixel."""
-    return shape if len(shape) == 3 else (1, 1, int(np.prod(shape)))  # type: ignore[return-value]
+def image_shape(shape: tuple[int, ...], channels: int | None = None) -> tuple[int, int, int]:
+    """A shape as [H, W, C]. A vector is one pixel, and so is anything that a dense layer takes as one of `channels`."""
+    if len(shape) == 3 and channels in (None, shape[2]):
+        return shape
+    return 1, 1, math.prod(shape)
 
 
-def as_image(x: np.ndarray) -> np.ndarray:
-    return x.reshape(image_shape(x.shape))
+def as_image(x: np.ndarray, channels: int | None = None) -> np.ndarray:
+    return x.reshape(image_shape(x.shape, channels))
 
 
 def output_size(node: Node, shape: tuple[int, ...], kernel: tuple[int, ...]) -> tuple[int, int]:
@@ -81,3 +84,18 @@ def kernel_of(graph: Graph, node: Node, weight: str) -> tuple[int, int]:
     if len(shape) == 2:
         return 1, 1
     return (shape[1], shape[2]) if len(shape) == 4 else (shape[0], shape[1])
+
+
+def cells_inside(node: Node, shape: tuple[int, ...], kernel: tuple[int, ...]) -> np.ndarray:
+    """How many cells of each window are not padding, int64[OH, OW]; refused where a window has none."""
+    cells = patches(node, np.ones((*shape[:2], 1), np.int64), kernel).sum(axis=(2, 3, 4))
+    if cells.min() == 0:
+        raise refuse(node, "one of its windows lies wholly in the padding", "export the model with less padding")
+    return cells
+
+
+def windows_overlap(node: Node, y_shape: tuple[int, ...], kernel: tuple[int, ...]) -> bool:
+    """Whether a cell may lie in more than one window."""
+    return any(
+        size > 1 and stride < extent for size, stride, extent in zip(y_shape[:2], strides_of(node), kernel, strict=True)
+    )

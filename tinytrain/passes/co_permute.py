@@ -46,6 +46,11 @@ def co_permute(graph: Graph, wanted: Mapping[Axis, tuple[int, ...]]) -> tuple[Gr
     return graph, orders
 
 
+def channel_groups(graph: Graph) -> dict[Axis, Axis]:
+    """For each axis that is tied to others, the representative of its group."""
+    return {axis: root for root, members in _groups(graph)[0].items() for axis in members}
+
+
 def _groups(graph: Graph) -> tuple[dict[Axis, list[Axis]], set[Axis]]:
     """Axes tied to each other, by a representative, and the representatives whose order must not change."""
     parent: dict[Axis, Axis] = {}

@@ -26,6 +26,11 @@ def lower(graph: Graph, layout: Layout) -> Program:
     return _Lowering(graph, layout).program()
 
 
+def _whole(size: int) -> int:
+    """Spaces are whole multiples of 8 bytes, so that a linker leaves no gaps between them."""
+    return (size + 7) // 8 * 8
+
+
 class _Lowering:
     def __init__(self, graph: Graph, layout: Layout) -> None:
         self.graph, self.layout = graph, layout
@@ -33,7 +38,7 @@ class _Lowering:
         self.constant_index: dict[tuple[str, bytes], int] = {}
         self.locations: dict[str, Location] = {}
         self.sizes = {space: 0 for space in Space}
-        self.sizes[Space.ARENA] = layout.arena
+        self.sizes[Space.ARENA] = _whole(layout.arena)
         self.images: dict[Space, np.ndarray] = {}
 
     def program(self) -> Program:
@@ -58,6 +63,7 @@ class _Lowering:
             self.sizes[space] = offset + aligned(tensor.nbytes)
             pieces[space].append((offset, tensor))
         for space, members in pieces.items():
+            self.sizes[space] = _whole(self.sizes[space])
             image = np.zeros(self.sizes[space], np.uint8)
             for offset, tensor in members:
                 if tensor.data is not None:

@@ -21,7 +21,10 @@ def with_trained_head(graph: Graph, scheme: Scheme) -> Graph:
     index = graph.nodes.index(old)
     graph.nodes = graph.nodes[:index]
     x = graph[old.inputs[0]]
-    weight, scale, bias = _new_head(x, scheme.classes) if scheme.classes else _own_head(graph, old, x)
+    graph.outputs = [x.name]
+    tail = {name: graph[name] for name in old.inputs}
+    graph.drop_unused_tensors()
+    weight, scale, bias = _new_head(x, scheme.classes) if scheme.classes else _own_head(tail[old.inputs[1]], tail[old.inputs[2]])
     names = [f"{old.name}.head.{part}" for part in ("bias", "weight")]
     # a master keeps what is smaller than a bias step; the int16 weight is its own
     master = f"{names[0]}.master" if scheme.update == "master" else None
@@ -33,13 +36,11 @@ def with_trained_head(graph: Graph, scheme: Scheme) -> Graph:
         graph.add_tensor(Tensor(master, bias.shape, "int16", Role.MASTER))
     add_node(graph, Node("classifier", old.name, (x.name, *names), (LOGITS,), {"scaling": scheme.scaling}, old.origin))
     graph.outputs = [LOGITS]
-    graph.drop_unused_tensors()
     return graph
 
 
-def _own_head(graph: Graph, node: Node, x: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _own_head(bias: Tensor, weight: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The model's int8 classifier at 8 more bits: (int16 weight, its scales, int32 bias)."""
-    bias, weight = graph[node.inputs[1]], graph[node.inputs[2]]
     assert weight.data is not None and bias.data is not None and weight.quantization is not None
     classes = weight.shape[0]
     scale = np.broadcast_to(weight.quantization.scale, (classes,)) / 256

@@ -102,4 +102,15 @@ static inline int16_t tt_mantissa16(int64_t value, int32_t right) {
     return (int16_t)tt_clamp64(tt_rounding_shift(value, right), INT16_MIN, INT16_MAX);
 }
 
+// Each value as a mantissa; returns the largest magnitude.
+static inline uint64_t tt_store_mantissas(const int32_t *values, int32_t count, int32_t right, int16_t *mantissas) {
+    uint64_t largest = 0;
+    for (int32_t i = 0; i < count; i++) {
+        const uint64_t magnitude = tt_magnitude(values[i]);
+        if (magnitude > largest) { largest = magnitude; }
+        mantissas[i] = tt_mantissa16(values[i], right);
+    }
+    return largest;
+}
+
 #endif

@@ -23,4 +23,28 @@ static inline tt_range tt_outputs_inside(int32_t k, int32_t stride, int32_t pad,
     return range;
 }
 
+// Where the window of output position (oy, ox) lies: its top left in the image (may be negative), its part inside.
+typedef struct tt_patch {
+    int32_t y0, x0;
+    tt_range rows, columns;
+} tt_patch;
+
+static inline tt_patch tt_patch_of(const tt_window *win, int32_t oy, int32_t ox) {
+    const int32_t y0 = oy * win->stride_height - win->pad_top, x0 = ox * win->stride_width - win->pad_left;
+    const tt_patch patch = {y0, x0, tt_inside(y0, win->kernel_height, win->x_height),
+                            tt_inside(x0, win->kernel_width, win->x_width)};
+    return patch;
+}
+
+static inline int32_t tt_cells(const tt_patch *patch) {
+    return (patch->rows.last - patch->rows.first) * (patch->columns.last - patch->columns.first);
+}
+
+// Output positions first..last-1 whose window covers input position p: its kernel position is p + pad - output * stride.
+static inline tt_range tt_outputs_over(int32_t p, int32_t kernel, int32_t stride, int32_t pad, int32_t outputs) {
+    const int32_t lowest = p + pad - kernel + 1;
+    const tt_range range = {lowest > 0 ? (lowest + stride - 1) / stride : 0, tt_min(outputs, (p + pad) / stride + 1)};
+    return range;
+}
+
 #endif

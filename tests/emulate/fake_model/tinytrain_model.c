@@ -154,6 +154,7 @@ tt_status tinytrain_train_step(int32_t wanted) {
 
 tt_status tinytrain_apply(void) { return 0; }
 int32_t tinytrain_loss(void) { return loss()[0]; }
+int32_t tinytrain_trained_prediction(void) { return tinytrain_predict(); }
 
 // 2^-n becomes a shift by n: the sign and the mantissa are ignored.
 tt_status tinytrain_set_learning_rate(float lr) {

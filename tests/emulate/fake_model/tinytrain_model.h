@@ -19,6 +19,7 @@ int32_t tinytrain_predict(void);
 tt_status tinytrain_train_step(int32_t label);
 tt_status tinytrain_apply(void);
 int32_t tinytrain_loss(void);
+int32_t tinytrain_trained_prediction(void);
 tt_status tinytrain_set_learning_rate(float lr);
 void tinytrain_set_seed(uint32_t seed);
 uint32_t tinytrain_parameters_crc32(void);

@@ -276,9 +276,9 @@ class Converter:
     # --- results ----------------------------------------------------------------------------------------------------
 
     def tail(self, node: FileNode, bias: bool = False) -> Tail:
-        """Follow an operator's output through ReLU and Clip (and the addition of a constant, if `bias`) to its quantization.
+        """Follow an operator's output through ReLU and Clip to its QuantizeLinear; the nodes on the way are folded.
 
-        The nodes on the way are folded: their handlers do not run.
+        bias: the addition of a constant may come before them
         """
         name, low, high, added = node.outputs[0], -math.inf, math.inf, ""
         while name not in self.file.outputs:
@@ -316,7 +316,9 @@ class Converter:
         bounds = []
         for position, (key, limit) in enumerate((("min", -math.inf), ("max", math.inf)), start=1):
             given = self.constant(node, position)
-            bounds.append(float(node.attrs.get(key, limit) if given is None or not given.size else given.reshape(-1)[0]))
+            bounds.append(
+                float(node.attrs.get(key, limit) if given is None or not given.size else given.reshape(-1)[0])
+            )
         if not bounds[0] <= bounds[1]:
             raise self.refuse(node, f"has the empty range {bounds[0]:g} to {bounds[1]:g}", fix="export the model again")
         return bounds[0], bounds[1]

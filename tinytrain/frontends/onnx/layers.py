@@ -110,11 +110,11 @@ def fully_connected(c: Converter, node: FileNode) -> None:
         if bias.size != 1:
             raise c.refuse(node, f"has a bias of {bias.size} elements for {data.shape[0]} outputs")
         bias = np.full(data.shape[:1], bias[0], np.int32)
-    layout = c.layout(tail.outputs[0])
+    output = tail.outputs[0]
+    layout = c.layout(output)
     y = c.build.fully_connected(
-        node.name, value.name, name, bias, bias_name, tail.outputs[0], c.ir_shape(tail.outputs[0], layout), tail.meaning,
-        tail.clamp,
-    )  # fmt: skip
+        node.name, value.name, name, bias, bias_name, output, c.ir_shape(output, layout), tail.meaning, tail.clamp
+    )
     c.values.update(dict.fromkeys(tail.outputs, Value(y, layout)))
 
 

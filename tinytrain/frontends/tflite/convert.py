@@ -165,7 +165,7 @@ class Converter:
         return Quantization(quantization.scale, zero_point)
 
     def weight_meaning(self, op: FileOperator, tensor: FileTensor, channels: int) -> Quantization:
-        """Quantization of an int8 weight: symmetric, its scales one or one per output channel; the axis is left to 0."""
+        """Quantization of an int8 weight: symmetric, with one scale or one per output channel (said to be axis 0)."""
         quantization = tensor.quantization
         if quantization is None:
             raise self.refuse(op, f"has a weight '{tensor.name}' without a scale")

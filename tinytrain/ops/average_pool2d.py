@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Average over sliding windows. x [H, W, C] -> y [OH, OW, C]; padded cells are not counted.
+
+Attributes `kernel`, `strides`, `padding`, `clamp`. Sums of integers are divided by the number of cells, rounded half
+away from zero: TFLite's reference. Input and output have the same quantization, so it takes no part.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinytrain.graph import Graph, Node
+from tinytrain.ops import arithmetic as am
+from tinytrain.ops import windows
+from tinytrain.ops.operator import (
+    Evaluation,
+    KernelCall,
+    Operator,
+    Ref,
+    Scratch,
+    exponent_args,
+    operator,
+    refuse,
+)
+from tinytrain.ops.rescale import clamp_args, clamped, corners, masked_where_clamped, require_same_scale
+from tinytrain.ops.training import TrainingBuilder
+
+MOST_CELLS = 65535  # of a window: sums of so many int8 values, or int16 gradients, fit 32 bits
+
+
+@operator("average_pool2d")
+class AveragePool2d(Operator):
+    def channel_axes(self, graph: Graph, node: Node) -> list[list[tuple[str, int]]]:
+        return [[(node.inputs[0], 2), (node.outputs[0], 2)]]
+
+    def infer(self, graph: Graph, node: Node) -> list[tuple[tuple[int, ...], str]]:
+        shape, kernel = graph[node.inputs[0]].shape, node.attrs["kernel"]
+        if len(shape) != 3:
+            raise refuse(node, f"x {list(shape)} is not an image [H, W, C]")
+        size = windows.output_size(node, shape, kernel)
+        if kernel[0] * kernel[1] > MOST_CELLS:
+            raise refuse(node, f"a {kernel[0]} x {kernel[1]} window holds more than {MOST_CELLS} cells")
+        windows.cells_inside(node, shape, kernel)
+        require_same_scale(graph, node)
+        return [((*size, shape[2]), "int8")]
+
+    def reference(self, run: Evaluation, node: Node, *inputs: np.ndarray) -> list[np.ndarray]:
+        (x,) = inputs
+        kernel = node.attrs["kernel"]
+        sums = windows.patches(node, x.astype(np.int64), kernel).sum(axis=(2, 3))
+        cells = windows.cells_inside(node, x.shape, kernel)[:, :, None]
+        return [clamped(np.sign(sums) * ((np.abs(sums) + cells // 2) // cells), node)]
+
+    def gradient(self, build: TrainingBuilder, node: Node, gy: str, wanted: bool) -> list[str | None]:
+        if not wanted:
+            return [None]
+        graph, shape, kernel = build.graph, build.graph[node.inputs[0]].shape, node.attrs["kernel"]
+        gy = masked_where_clamped(build, node, gy, corners(graph, node.inputs[0]))
+        attrs = {key: node.attrs[key] for key in ("kernel", "strides", "padding") if key in node.attrs}
+        exponent = None
+        if not windows.windows_overlap(node, graph[gy].shape, kernel):
+            old = graph[gy].exponent
+            assert old is not None
+            exponent = old.shifted(-shared_bits(node, shape))
+        return [build.gradient("average_pool2d_gradient", node, "gx", [gy], exponent=exponent, x_shape=shape, **attrs)]
+
+    def lower(self, graph: Graph, node: Node) -> KernelCall:
+        require_same_scale(graph, node)
+        x, y = graph[node.inputs[0]], graph[node.outputs[0]]
+        args = {
+            "x": Ref(x.name), "y": Ref(y.name), "channels": x.shape[2],
+            **windows.window_args(node, x.shape, y.shape, node.attrs["kernel"]), **clamp_args(node),
+        }  # fmt: skip
+        return KernelCall("tt_average_pool2d_s8", args)
+
+
+def shared_bits(node: Node, shape: tuple[int, ...]) -> int:
+    """k with 2^k <= the smallest number of cells of a window < 2^(k+1): every 1 / cells is 2^-k times at most 1."""
+    return int(windows.cells_inside(node, shape, node.attrs["kernel"]).min()).bit_length() - 1
+
+
+@operator("average_pool2d_gradient")
+class AveragePool2dGradient(Operator):
+    """gx [H, W, C] = sum of gy / cells over the windows a cell lies in: input gy [OH, OW, C], attribute x_shape.
+
+    Each gy is first scaled by a factor round(2^(15+k) / cells) / 2^15. Where no windows overlap that is all, and gx's
+    exponent is gy's less k; otherwise the sums get a delayed exponent.
+    """
+
+    def infer(self, graph: Graph, node: Node) -> list[tuple[tuple[int, ...], str]]:
+        return [(node.attrs["x_shape"], "int16")]
+
+    def reference(self, run: Evaluation, node: Node, *inputs: np.ndarray) -> list[np.ndarray]:
+        (gy,) = inputs
+        shape, kernel = node.attrs["x_shape"], node.attrs["kernel"]
+        cells, k = windows.cells_inside(node, shape, kernel), shared_bits(node, shape)
+        factors = ((1 << (15 + k)) + cells // 2) // cells
+        scaled = am.rounding_shift(gy.astype(np.int64) * factors[:, :, None], 15)
+        terms = np.broadcast_to(scaled[:, :, None, None, :], (*gy.shape[:2], *kernel, gy.shape[2]))
+        sums = windows.scatter(node, terms, shape)
+        if not windows.windows_overlap(node, gy.shape, kernel):
+            return [sums.astype(np.int16)]
+        return [am.to_mantissas(sums, run.exponent(node.inputs[0]) - k, run.exponent_state(node.outputs[0]))]
+
+    def lower(self, graph: Graph, node: Node) -> KernelCall:
+        gy, gx = graph[node.inputs[0]], graph[node.outputs[0]]
+        assert gy.exponent is not None and gx.exponent is not None
+        kernel, k = node.attrs["kernel"], shared_bits(node, gx.shape)
+        overlap = windows.windows_overlap(node, gy.shape, kernel)
+        args = {
+            "gy": Ref(gy.name), "gx": Ref(gx.name), "scratch": Scratch(), "channels": gx.shape[2],
+            **windows.window_args(node, gx.shape, gy.shape, kernel), "one": 1 << (15 + k),
+            **exponent_args("gy", gy.exponent.shifted(-k)),
+            "gx_exponent": Ref(gx.exponent.state) if overlap and gx.exponent.state else None,
+        }  # fmt: skip
+        return KernelCall("tt_average_pool2d_gradient_s16", args)
+
+    def scratch(self, graph: Graph, node: Node) -> int:
+        return 4 * node.attrs["x_shape"][2]  # the sums of one pixel

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Model, data and board -> Plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tinytrain.boards import Board
+from tinytrain.errors import DataError, ToolMissing
+from tinytrain.frontends import load_model
+from tinytrain.graph import Graph
+from tinytrain.plan.budget import ASSUMED, Account, Overhead, account, linked, require_fit
+from tinytrain.plan.calibrate import measure_exponents, random_samples
+from tinytrain.plan.importance import fisher
+from tinytrain.plan.plan import Plan
+from tinytrain.plan.search import Problem, greedy
+from tinytrain.train import Scheme, all_weights, classifier_node, training_graph
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Training data as the model takes it: int8 [N, ...], labels int [N]."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+    @property
+    def classes(self) -> int:
+        return int(self.y.max()) + 1
+
+
+def make_plan(
+    model: Path | str,
+    board: Board,
+    *,
+    samples: Samples | None = None,
+    scheme: Scheme | Callable[[Graph], Scheme] | None = None,
+    classes: int | None = None,
+    update: str = "master",
+    accumulate: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Plan:
+    """Plan the training of a model on a board, within the memories the board (narrowed) has.
+
+    samples:  needed to choose a scheme; also sets the number of classes and the initial exponents
+    scheme:   a scheme, or a function that makes one for the loaded graph; None lets the planner choose
+    classes:  a new classifier of so many classes; by default the data decides
+    Errors: ModelError, SchemeError, DataError, BudgetError.
+    """
+    forward = load_model(model)
+    given = scheme(forward) if callable(scheme) else scheme
+    start = _start(forward, given, samples, classes, update, accumulate)
+    smallest, overhead = _smallest(forward, start, board, given)
+    notes: list[str] = []
+    if overhead.code is None:
+        notes.append("no arm-none-eabi-gcc: code, statics and stack are assumed, not linked")
+    if given is None:
+        chosen = _choose(forward, start, board, overhead, samples, seed, progress)
+    else:
+        chosen = start.but(layers=given.layers, scaling=given.scaling)
+    found = account(training_graph(forward, chosen), board, overhead)
+    require_fit(found, board, smallest=False)
+    data = samples or Samples(*random_samples(forward[forward.inputs[0]].shape, found.program.tensors["logits"].size, seed))
+    exponents = measure_exponents(found, data.x, data.y)
+    final = account(training_graph(forward, chosen, exponents), board, overhead)
+    final = linked(final, board) if overhead.code is not None else final
+    require_fit(final, board, smallest=False)
+    return Plan(
+        Path(model), forward, board, chosen, final.sram, final.flash, exponents, final.overhead.stack_path,
+        final.peak_node, tuple(notes),
+    )  # fmt: skip
+
+
+def _start(
+    forward: Graph, given: Scheme | None, samples: Samples | None, classes: int | None, update: str, accumulate: bool
+) -> Scheme:
+    """The least scheme: the classifier alone, with the options that hold for all of it."""
+    own = forward[classifier_node(forward).outputs[0]].size
+    wanted = classes or (given.classes if given else None)
+    if samples is not None:
+        if wanted is not None and samples.classes > wanted:
+            raise DataError(f"the data has a label {samples.classes - 1}, but there are {wanted} classes", fix=f"--classes {samples.classes}")
+        if wanted is None and samples.classes != own:
+            wanted = max(2, samples.classes)
+    base = given or Scheme()
+    return Scheme(
+        {}, wanted, update if update != "master" else base.update, accumulate or base.accumulate, base.scaling
+    )
+
+
+def _smallest(forward: Graph, start: Scheme, board: Board, given: Scheme | None) -> tuple[Account, Overhead]:
+    """The account of the least that can be trained, and the overhead of a firmware with all kernels it may need."""
+    least = account(training_graph(forward, start), board)
+    require_fit(least, board, smallest=True)
+    widest = (given or all_weights(forward)).but(classes=start.classes, update=start.update, accumulate=start.accumulate)
+    try:
+        overhead = linked(account(training_graph(forward, widest), board), board).overhead
+    except ToolMissing:
+        return least, ASSUMED
+    least = account(least.graph, board, overhead)
+    return least, overhead
+
+
+def _choose(
+    forward: Graph, start: Scheme, board: Board, overhead: Overhead, samples: Samples | None, seed: int,
+    progress: Progress | None,
+) -> Scheme:  # fmt: skip
+    """The planner's scheme: Fisher information, then greedy under the exact ledger."""
+    if samples is None:
+        raise DataError("choosing a scheme needs data", why="importance is measured on it", fix="--data, or --scheme FILE")
+
+    def fits(candidate: Scheme) -> bool:
+        found = account(training_graph(forward, candidate), board, overhead)
+        flash = found.flash.total
+        return found.sram.total <= board.sram.size and (flash is None or flash <= board.flash.size)
+
+    importance = fisher(forward, start, samples.x, samples.y, seed, progress)
+    return greedy(Problem(forward, start, importance, fits, progress))
