@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Train neural networks on microcontrollers: load, plan, export, run. See tinytrain.api."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tinytrain.api import export, load, plan, run
+    from tinytrain.data import Dataset, InputSpec, load_data
+
+__all__ = ["Dataset", "InputSpec", "__version__", "export", "load", "load_data", "plan", "run"]
+
+_HOMES = {
+    "load": "tinytrain.api",
+    "export": "tinytrain.api",
+    "Dataset": "tinytrain.data",
+    "InputSpec": "tinytrain.data",
+    "load_data": "tinytrain.data",
+}
+_PACKAGES = ("plan", "run")  # can be called, see callable_package.py
+
+
+def __getattr__(name: str) -> Any:
+    """Names are imported when they are first used: `import tinytrain` costs nothing."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in _PACKAGES:
+        return importlib.import_module(f"tinytrain.{name}")
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("tinytrain")
+    raise AttributeError(f"module 'tinytrain' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -41,4 +41,6 @@ def spectrogram(shared: Path, shape: tuple[int, ...], index: int) -> np.ndarray:
     size = int(np.prod(shape))
     values = np.interp(np.linspace(0, 1, size), np.linspace(0, 1, power.size), power)
     low, high = values.min(), values.max()
-    return np.clip(np.rint((values - low) / (high - low) * 255) - 128, -128, 127).astype(np.int8).reshape(shape)
+    return (
+        np.clip(np.rint((values - low) / max(high - low, 1e-9) * 255) - 128, -128, 127).astype(np.int8).reshape(shape)
+    )

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The forward arithmetic of real ONNX QDQ files: every layer, fed onnxruntime's own input, is within one step of it.
 
-Where a layer differs by one step, onnxruntime's float32 result lies within float error of the middle between two
-integers, or is that middle: onnxruntime rounds a tie to the even integer, the integer arithmetic away from zero.
+Why not always 0: an ONNX convolution is requantized as TFLite does it, which rounds twice (to 2^-k of a step, then to a
+step), so a result less than 2^-(k+1) below the middle between two integers may go up. With one rounding, only a few in
+a million differ: those where float32, in which onnxruntime computes, is not exact enough. A mean rounds twice as well.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import pytest
 
 from tests.forward.inputs import samples
 from tinytrain.frontends import load_model
-from tinytrain.graph import Graph
+from tinytrain.graph import Graph, Node
 from tinytrain.ops import Evaluation, initial_values, lookup
 
 pytestmark = pytest.mark.shared
@@ -38,25 +39,37 @@ def layer_values(path: Path, graph: Graph, x: np.ndarray) -> dict[str, np.ndarra
     return {name: value[0].transpose(1, 2, 0) for name, value in zip(names, results, strict=True)}
 
 
+def steps_apart(graph: Graph, node: Node, expected: dict[str, np.ndarray]) -> np.ndarray:
+    """Distance of a node's integers from onnxruntime's, where it reads onnxruntime's."""
+    run = Evaluation(graph, {**initial_values(graph), **expected})
+    (got,) = lookup(node.op).reference(run, node, *(run.values[name] for name in node.inputs))
+    return np.abs(got.astype(int) - expected[node.outputs[0]])
+
+
 @pytest.mark.parametrize("model", ["mcunet-5fps", "mbv2-w0.35"])
 def test_every_layer_is_within_one_step_of_onnxruntime(model: str, shared: Path) -> None:
     path = shared / f"data/models/mcu_models/{model}.onnx"
     graph = load_model(path)
-    differing = elements = 0
+    differing = rounded_once = elements = 0
     for x in samples(shared, graph[graph.inputs[0]].shape, 2):
         expected = layer_values(path, graph, x)
         assert np.array_equal(expected[graph.inputs[0]], x)
         for node in graph.nodes:
-            (output,) = node.outputs
-            if output not in expected:
+            if node.outputs[0] not in expected:
                 continue
-            run = Evaluation(graph, {**initial_values(graph), **expected})
-            (got,) = lookup(node.op).reference(run, node, *(run.values[name] for name in node.inputs))
-            steps = np.abs(got.astype(int) - expected[output])
+            steps = steps_apart(graph, node, expected)
             assert steps.max() <= 1, f"{node.name}: {steps.max()} steps from onnxruntime"
-            differing += int(np.count_nonzero(steps))
-            elements += steps.size
-    assert differing <= elements * 2e-4, f"{differing} of {elements} integers differ by one"
+            if "rounding" in node.attrs:
+                differing += int(np.count_nonzero(steps))
+                once = steps_apart(graph, node.with_attrs(rounding="single"), expected)
+                rounded_once += int(np.count_nonzero(once))
+                elements += steps.size
+            elif node.op == "add":
+                assert not steps.any(), node.name
+    assert differing < 0.005 * elements, f"{differing} of {elements} integers differ by one"
+    assert rounded_once < 5e-6 * elements, (
+        f"{rounded_once} of {elements} integers differ by one without the second rounding"
+    )
 
 
 def test_biases_near_the_end_of_32_bits_are_kept(shared: Path) -> None:

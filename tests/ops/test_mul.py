@@ -102,6 +102,16 @@ def test_gradient_kernels_equal_oracle(op, pixels, channels, extreme, zero_point
     assert_host_equals_oracle(graph, samples, steps=3)
 
 
+def test_the_longest_sums_of_a_channel_do_not_wrap():
+    shape = (30, 30, 2)
+    inputs = {"gy": gradient("gy", shape), "other": activation("other", shape, 1.0, -128)}
+    fields = {"role": Role.GRADIENT, "exponent": Exponent("state")}
+    graph = one_node("mul_channel_gradient", inputs, {"x_shape": (2,)}, fields, Phase.BACKWARD, (20, 0, 0))
+    samples = {"gy": np.full(shape, -32768, np.int16), "other": np.full(shape, 127, np.int8)}
+    values = assert_host_equals_oracle(graph, samples, steps=2)
+    assert values["y"][0] * 2.0 ** int(values["state"][0]) == pytest.approx(-900 * 32768 * 255, rel=1e-3)
+
+
 @pytest.mark.parametrize("clamp", [(-128, 127), (-20, 40)])
 @pytest.mark.parametrize("a_shape, b_shape", SHAPES)
 def test_gradients_are_the_float_gradients(a_shape, b_shape, clamp):

@@ -33,6 +33,13 @@ def test_equals_litert(exponent, columns, beta, near, seed):
     assert_equals_litert("softmax", "SOFTMAX", values, OUTPUT, {"beta": beta}, Beta=beta)
 
 
+@pytest.mark.parametrize("scale", [0.003, 0.02, 0.07])
+def test_many_rows_equal_litert(scale):
+    """Enough results near the middle between two steps that a Newton step less would show."""
+    x = np.random.default_rng(5).integers(-128, 128, (20000, 6)).astype(np.int8)
+    assert_equals_litert("softmax", "SOFTMAX", [(x, (float32(scale), 0))], OUTPUT, {})
+
+
 @pytest.mark.parametrize("scale", [1e-6, 0.004, 0.1, 0.5, 20.0])
 def test_every_distance_equals_litert(scale):
     assert_equals_litert("softmax", "SOFTMAX", [(PAIRS, (float32(scale), 0))], OUTPUT, {})

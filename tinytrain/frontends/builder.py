@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from tinytrain.frontends import folds
 from tinytrain.graph import Graph, Node, Quantization, Role, Tensor, verify
 
 INT8_MIN, INT8_MAX = -128, 127
+MOST_ELEMENTS = 1 << 24
 FULL_RANGE = (INT8_MIN, INT8_MAX)
 
 FLOAT_FIX = (
@@ -182,6 +184,7 @@ class GraphBuilder:
         try:
             verify(graph)
             for node in graph.nodes:
+                self._check_size(node)
                 self._check_shapes(node)
         except GraphError as error:
             raise ModelError(error.what, where=str(self.path), why=error.why, fix=error.fix or REMEDY) from None
@@ -199,6 +202,17 @@ class GraphBuilder:
                 )
         if not graph.nodes:
             raise ModelError("the model computes nothing", where=str(self.path), why="it holds no operator")
+
+    def _check_size(self, node: Node) -> None:
+        """Nothing that a microcontroller could never hold; a damaged file may ask for any size."""
+        shapes = [tensor.shape for tensor in self.graph.outs(node)]
+        if "strides" in node.attrs:
+            top, bottom, left, right = node.attrs["padding"]
+            height, width, _ = self.graph[node.inputs[0]].shape
+            shapes.append((height + top + bottom, width + left + right))
+        for shape in shapes:
+            if math.prod(shape) > MOST_ELEMENTS:
+                raise GraphError(f"'{node.name}' ({node.op}) needs {list(shape)} elements", why="that is too large")
 
     def _check_shapes(self, node: Node) -> None:
         """The shapes the file declares are the ones that the operator computes."""

@@ -25,14 +25,15 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Samples:
-    """Training data as the model takes it: int8 [N, ...], labels int [N]."""
+    """Training data as the model takes it: int8 [N, ...], labels int [N]; class_count: None where the labels tell."""
 
     x: np.ndarray
     y: np.ndarray
+    class_count: int | None = None
 
     @property
     def classes(self) -> int:
-        return int(self.y.max()) + 1
+        return self.class_count or int(self.y.max()) + 1
 
 
 def make_plan(

@@ -16,7 +16,11 @@ static inline int64_t tt_clamp64(int64_t x, int64_t low, int64_t high) {
 
 static inline int32_t tt_saturate32(int64_t x) { return (int32_t)tt_clamp64(x, INT32_MIN, INT32_MAX); }
 
-static inline int32_t tt_saturating_add(int32_t a, int32_t b) { return tt_saturate32((int64_t)a + b); }
+static inline int32_t tt_saturating_add(int32_t a, int32_t b) {
+    const int32_t sum = (int32_t)((uint32_t)a + (uint32_t)b);
+    const int overflow = ((a ^ sum) & (b ^ sum)) < 0;  // both operands have the sign the sum has not
+    return overflow ? (a < 0 ? INT32_MIN : INT32_MAX) : sum;
+}
 
 // x / 2^exponent to nearest, ties away from zero; 0 <= exponent <= 31.
 static inline int32_t tt_rounding_divide_by_power_of_two(int32_t x, int32_t exponent) {
@@ -26,12 +30,11 @@ static inline int32_t tt_rounding_divide_by_power_of_two(int32_t x, int32_t expo
 }
 
 // round(x * multiplier * 2^(shift - 31)) with two roundings, as gemmlowp. multiplier >= 0, -31 <= shift <= 30.
+// gemmlowp truncates (product +- nudge) / 2^31 toward zero; that is the floor of (product + 2^30) / 2^31 for either sign.
 static inline int32_t tt_requantize_double(int32_t x, int32_t multiplier, int32_t shift) {
     const int32_t left = shift > 0 ? shift : 0;
     const int64_t product = (int64_t)(int32_t)((uint32_t)x << left) * multiplier;
-    const int64_t nudged = product + (product >= 0 ? (1 << 30) : 1 - (1 << 30));
-    const int32_t high = (int32_t)(nudged >= 0 ? nudged >> 31 : -((-nudged) >> 31));
-    return tt_rounding_divide_by_power_of_two(high, left - shift);
+    return tt_rounding_divide_by_power_of_two((int32_t)((product + (1 << 30)) >> 31), left - shift);
 }
 
 // floor(x * multiplier * 2^(shift - 31) + 1/2): one rounding. -31 <= shift <= 30.

@@ -5,6 +5,13 @@
 
 #include <stdint.h>
 
+// Inner loops stay functions of their own: inlined into a kernel's outer loops they run out of registers.
+#if defined(__GNUC__)
+#define TT_INNER_LOOP __attribute__((noinline))
+#else
+#define TT_INNER_LOOP
+#endif
+
 typedef int32_t tt_status;
 enum {
     TT_OK = 0,

@@ -264,7 +264,8 @@ class Converter:
             raise self.refuse(node, f"works with {dtype}", "int8 and uint8 are supported")
         if node.attrs.get("block_size", 0):
             raise self.refuse(node, "quantizes in blocks", "one scale per tensor or per channel is supported")
-        scales = scale.astype(np.float64).reshape(-1)
+        with np.errstate(invalid="ignore"):
+            scales = scale.astype(np.float64).reshape(-1)
         if not (scales.size and np.isfinite(scales).all() and (scales > 0).all()):
             raise self.refuse(node, "has a scale that is not above 0", fix="quantize the model again")
         zeros = np.unique(zero_point.astype(np.int64)) - (128 if dtype == "uint8" else 0)

@@ -220,10 +220,11 @@ class Converter:
 
     def integer_range(self, meaning: Quantization, low: float | None, high: float | None) -> tuple[int, int]:
         """A real range in a tensor's integers; the quotient is formed in float32, as TFLite does."""
-        bounds = [
-            limit if real is None else meaning.zero_point + _round(np.float32(real) / np.float32(meaning.scale[0]))
-            for real, limit in ((low, INT8_MIN), (high, INT8_MAX))
-        ]
+        with np.errstate(over="ignore"):
+            bounds = [
+                limit if real is None else meaning.zero_point + _round(np.float32(real) / np.float32(meaning.scale[0]))
+                for real, limit in ((low, INT8_MIN), (high, INT8_MAX))
+            ]
         return max(INT8_MIN, bounds[0]), min(INT8_MAX, bounds[1])
 
     def operands(self, op: FileOperator) -> tuple[Operand, Operand]:

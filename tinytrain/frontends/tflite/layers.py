@@ -135,8 +135,12 @@ def relu(c: Converter, op: FileOperator) -> None:
     x = c.value(op, 0).name
     y = c.write(op)
     c.build.node(
-        "requantize", c.name(op), (x,), y,
-        clamp=c.integer_range(c.meaning(op, c.result(op)), *ACTIVATIONS[op.code]), ratio="float32",
+        "requantize",
+        c.name(op),
+        (x,),
+        y,
+        clamp=c.integer_range(c.meaning(op, c.result(op)), *ACTIVATIONS[op.code]),
+        ratio="float32",
     )
 
 

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Python API: what the command line does, as functions with typed results.
+
+    graph = tinytrain.load("model.onnx")
+    plan = tinytrain.plan("model.onnx", board="stm32f746", data="pets.npz", sram="256K")
+    folder = tinytrain.export(plan, "firmware")
+    report = tinytrain.run(folder, "pets.npz", epochs=3)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinytrain import boards as board_catalogue
+from tinytrain.boards import Board, parse_size
+from tinytrain.data import Dataset, InputSpec, check_data, gather_samples, load_data
+from tinytrain.errors import SchemeError
+from tinytrain.frontends import load_model
+from tinytrain.graph import Graph
+from tinytrain.plan import Plan, export_plan, make_plan
+from tinytrain.plan.make import Samples
+from tinytrain.run import RunReport, run_training
+from tinytrain.train import Scheme, all_weights, load_scheme, parse_scheme
+
+PLANNING_SAMPLES = 1024  # at most; importance and exponents are measured on a few of them
+
+load = load_model
+run = run_training
+
+
+def boards() -> list[Board]:
+    """Every board, by name."""
+    return board_catalogue.all_boards()
+
+
+def plan(
+    model: Path | str,
+    *,
+    board: Board | str,
+    data: Dataset | Path | str | None = None,
+    sram: int | str | None = None,
+    flash: int | str | None = None,
+    scheme: Scheme | Mapping[str, Any] | Path | str | None = None,
+    scheme_key: str | None = None,
+    classes: int | None = None,
+    update: str = "master",
+    accumulate: bool = False,
+    seed: int = 0,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Plan:
+    """Plan the training of a model on a board.
+
+    sram, flash: narrower budgets, in bytes or as "256K"
+    scheme:     a Scheme, its JSON form, a file (`scheme_key` names one of several), "head" for the classifier alone or
+                "all" for every weight; by default the planner chooses, which needs data
+    classes:    a new classifier of so many classes; by default one is made where the data's number of classes is another
+                than the model's
+    update:     "master" or "stochastic"
+    accumulate: plan for batches
+    Errors: ModelError, DataError, SchemeError, BoardError, BudgetError.
+    """
+    target = board_catalogue.load(board) if isinstance(board, str) else board
+    target = target.narrowed(
+        sram=None if sram is None else parse_size(sram), flash=None if flash is None else parse_size(flash)
+    )
+    samples = None
+    if data is not None:
+        spec = InputSpec.of(load_model(model))
+        loaded = data if isinstance(data, Dataset) else load_data(data, spec)
+        check_data(loaded, spec, classes)
+        samples = planning_samples(loaded, spec, seed)
+    return make_plan(
+        model, target, samples=samples, scheme=_scheme(scheme, scheme_key), classes=classes, update=update,
+        accumulate=accumulate, seed=seed, progress=progress,
+    )  # fmt: skip
+
+
+def export(plan: Plan | Path | str, folder: Path | str) -> Path:
+    """Write the firmware folder of a plan (or of a plan.json). It must not exist yet; it appears whole or not at all."""
+    return export_plan(plan if isinstance(plan, Plan) else Plan.load(plan), folder)
+
+
+def planning_samples(data: Dataset, spec: InputSpec, seed: int) -> Samples:
+    """Some training samples in random order, as a planner needs them: data is often sorted by class."""
+    chosen = np.random.default_rng(seed).permutation(len(data.x_train))[:PLANNING_SAMPLES]
+    return Samples(gather_samples(data.x_train, chosen, spec), data.y_train[chosen], data.class_count)
+
+
+def _scheme(
+    scheme: Scheme | Mapping[str, Any] | Path | str | None, key: str | None
+) -> Scheme | Callable[[Graph], Scheme] | None:
+    """What make_plan takes: names and channels are looked up once the model is loaded."""
+    if key is not None and not isinstance(scheme, Path | str):
+        raise SchemeError(f"a scheme key '{key}' without a scheme file", fix="--scheme FILE --scheme-key KEY")
+    match scheme:
+        case None | Scheme():
+            return scheme
+        case "head":
+            return Scheme()
+        case "all":
+            return all_weights
+        case Mapping():
+            return lambda graph: parse_scheme(scheme, graph)
+    return lambda graph: load_scheme(scheme, graph, key)

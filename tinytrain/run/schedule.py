@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The steps of a run: which sample when, at which learning rate, and where a batch ends.
+
+Everything is worked out on the host before the board starts; a board only gets samples, labels and rates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinytrain.errors import DataError
+
+SCHEDULES = ("cosine", "constant")
+WARM_UP = 0.05  # share of all parameter updates over which "cosine" climbs to the full rate
+
+
+@dataclass(frozen=True)
+class Step:
+    """One training step.
+
+    sample:    index into the training samples
+    rate:      learning rate of this sample's gradient, a float32: that of the batch divided by the batch's size
+    ends_batch: whether accumulated gradients are applied after it
+    """
+
+    sample: int
+    label: int
+    rate: float
+    epoch: int
+    ends_batch: bool
+    flipped: bool = False
+
+
+def training_steps(
+    labels: np.ndarray,
+    *,
+    epochs: int | None = None,
+    steps: int | None = None,
+    batch: int = 1,
+    lr: float = 0.01,
+    seed: int = 0,
+    schedule: str = "cosine",
+    flip: bool = False,
+) -> list[Step]:
+    """`epochs` passes over the samples, each in a new order, or `steps` steps; with both, whichever ends first.
+
+    The gradient of a batch is the mean over its samples. flip: mirror every other sample, at random.
+    """
+    _check(epochs, steps, batch, lr, schedule)
+    whole = (epochs or math.ceil((steps or 0) / len(labels))) * len(labels)
+    total = whole if steps is None else min(whole, steps)
+    updates = math.ceil(total / batch)
+    drawn = _draw(len(labels), total, seed, flip)
+    made = []
+    for index, (epoch, sample, flipped) in enumerate(drawn):
+        update = index // batch
+        size = min(batch, total - update * batch)
+        rate = float(np.float32(lr * _share_of_rate(schedule, update, updates) / size))
+        ends = index % batch == batch - 1 or index == total - 1
+        made.append(Step(sample, int(labels[sample]), rate, epoch, ends, flipped))
+    return made
+
+
+def _check(epochs: int | None, steps: int | None, batch: int, lr: float, schedule: str) -> None:
+    for name, value in (("epochs", epochs), ("steps", steps), ("batch", batch)):
+        if value is not None and value < 1:
+            raise DataError(f"{name} is {value}", fix=f"--{name} 1 or more")
+    if epochs is None and steps is None:
+        raise DataError("a run needs a number of epochs or of steps", fix="--epochs 3")
+    if not math.isfinite(lr) or not 0 <= lr <= 3e38:
+        raise DataError(f"a learning rate of {lr}", why="it must be finite and not negative", fix="--lr 0.01")
+    if schedule not in SCHEDULES:
+        raise DataError(f"there is no schedule '{schedule}'", fix=f"--schedule {' or '.join(SCHEDULES)}")
+
+
+def _draw(count: int, total: int, seed: int, flip: bool) -> Iterator[tuple[int, int, bool]]:
+    """(epoch, sample, flipped), `total` times."""
+    rng = np.random.default_rng(seed)
+    for start in range(0, total, count):
+        order = rng.permutation(count)
+        flips = rng.integers(0, 2, count) if flip else np.zeros(count, np.int64)
+        for sample in order[: total - start]:
+            yield start // count, int(sample), bool(flips[sample])
+
+
+def _share_of_rate(schedule: str, update: int, updates: int) -> float:
+    """Of the full rate, at parameter update `update` of `updates`: a straight climb, then half a cosine down to 0."""
+    if schedule == "constant":
+        return 1.0
+    warm = math.ceil(updates * WARM_UP) if updates > 1 else 0
+    if update < warm:
+        return (update + 1) / (warm + 1)
+    return 0.5 + 0.5 * math.cos(math.pi * (update - warm) / max(1, updates - warm))
