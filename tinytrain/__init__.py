@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from tinytrain.api import export, load, plan, run
     from tinytrain.data import Dataset, InputSpec, load_data
 
+    __version__: str
+
 __all__ = ["Dataset", "InputSpec", "__version__", "export", "load", "load_data", "plan", "run"]
 
 _HOMES = {
@@ -22,7 +24,7 @@ _HOMES = {
 _PACKAGES = ("plan", "run")  # can be called, see callable_package.py
 
 
-def __getattr__(name: str) -> Any:
+def _import(name: str) -> Any:
     """Names are imported when they are first used: `import tinytrain` costs nothing."""
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
@@ -33,6 +35,10 @@ def __getattr__(name: str) -> Any:
 
         return version("tinytrain")
     raise AttributeError(f"module 'tinytrain' has no attribute '{name}'")
+
+
+if not TYPE_CHECKING:  # a type checker reads the imports above
+    __getattr__ = _import
 
 
 def __dir__() -> list[str]:

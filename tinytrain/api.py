@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Python API: what the command line does, as functions with typed results.
 
-    graph = tinytrain.load("model.onnx")
-    plan = tinytrain.plan("model.onnx", board="stm32f746", data="pets.npz", sram="256K")
-    folder = tinytrain.export(plan, "firmware")
-    report = tinytrain.run(folder, "pets.npz", epochs=3)
+graph = tinytrain.load("model.onnx")
+plan = tinytrain.plan("model.onnx", board="stm32f746", data="pets.npz", sram="256K")
+folder = tinytrain.export(plan, "firmware")
+report = tinytrain.run(folder, "pets.npz", epochs=3)
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tinytrain.frontends import load_model
 from tinytrain.graph import Graph
 from tinytrain.plan import Plan, export_plan, make_plan
 from tinytrain.plan.make import Samples
-from tinytrain.run import RunReport, run_training
+from tinytrain.run import run_training
 from tinytrain.train import Scheme, all_weights, load_scheme, parse_scheme
 
 PLANNING_SAMPLES = 1024  # at most; importance and exponents are measured on a few of them
@@ -57,8 +57,8 @@ def plan(
     sram, flash: narrower budgets, in bytes or as "256K"
     scheme:     a Scheme, its JSON form, a file (`scheme_key` names one of several), "head" for the classifier alone or
                 "all" for every weight; by default the planner chooses, which needs data
-    classes:    a new classifier of so many classes; by default one is made where the data's number of classes is another
-                than the model's
+    classes:    a new classifier of so many classes; by default one is made where the data has another number of classes
+                than the model
     update:     "master" or "stochastic"
     accumulate: plan for batches
     Errors: ModelError, DataError, SchemeError, BoardError, BudgetError.
@@ -80,7 +80,7 @@ def plan(
 
 
 def export(plan: Plan | Path | str, folder: Path | str) -> Path:
-    """Write the firmware folder of a plan (or of a plan.json). It must not exist yet; it appears whole or not at all."""
+    """Write the firmware folder of a plan (or plan.json). It must not exist yet; it appears whole or not at all."""
     return export_plan(plan if isinstance(plan, Plan) else Plan.load(plan), folder)
 
 

@@ -95,7 +95,9 @@ def load_data(path: Path | str, input_spec: InputSpec, seed: int = 0) -> Dataset
     elif path.is_file():
         data = _load_npz(path, input_spec)
     else:
-        raise DataError(f"there is no data at '{path}'", fix="an .npz file, or a folder with one folder of images per class")
+        raise DataError(
+            f"there is no data at '{path}'", fix="an .npz file, or a folder with one folder of images per class"
+        )
     check_data(data, input_spec)
     return data
 
@@ -190,16 +192,22 @@ def _check_values(x: np.ndarray, where: str) -> None:
         bad = ~np.isfinite(chunk.reshape(len(chunk), -1)).all(axis=1)
         if bad.any():
             index = start + int(np.argmax(bad))
-            raise DataError(f"sample {index} holds a value that is not finite", where=where, fix="remove NaN and infinity")
+            raise DataError(
+                f"sample {index} holds a value that is not finite", where=where, fix="remove NaN and infinity"
+            )
 
 
 def _check_labels(y: np.ndarray, samples: int, classes: int, where: str) -> None:
     if y.shape != (samples,):
         raise DataError(
-            f"there are {samples} samples and labels of shape {list(y.shape)}", where=where, fix="one class index per sample"
+            f"there are {samples} samples and labels of shape {list(y.shape)}",
+            where=where,
+            fix="one class index per sample",
         )
     if y.dtype.kind not in "iu":
-        raise DataError(f"labels are {y.dtype}, not integers", where=where, fix="class indices from 0: y.astype('int64')")
+        raise DataError(
+            f"labels are {y.dtype}, not integers", where=where, fix="class indices from 0: y.astype('int64')"
+        )
     outside = (y < 0) | (y >= classes)
     if outside.any():
         index = int(np.argmax(outside))
@@ -231,11 +239,13 @@ def _load_npz(path: Path, input_spec: InputSpec) -> Dataset:
 
 def _from_archive(path: Path, archive: Any, input_spec: InputSpec) -> Dataset:
     keys = set(archive.files)
-    missing = [key for key in ("x_train", "y_train", "x_test", "y_test") if key not in keys and f"jpeg_{key}" not in keys]
+    missing = [
+        key for key in ("x_train", "y_train", "x_test", "y_test") if key not in keys and f"jpeg_{key}" not in keys
+    ]
     if missing:
         raise DataError(
-            f"the data file has no '{missing[0]}'", where=str(path), why=f"it holds: {', '.join(sorted(keys)) or 'nothing'}",
-            fix="it needs x_train, y_train, x_test and y_test",
+            f"the data file has no '{missing[0]}'", where=str(path),
+            why=f"it holds: {', '.join(sorted(keys)) or 'nothing'}", fix="it needs x_train, y_train, x_test and y_test",
         )  # fmt: skip
     labels = [_labels(archive[key], f"{path}, {key}") for key in ("y_train", "y_test")]
     names = _class_names(path, archive["class_names"] if "class_names" in keys else None, labels)
@@ -267,7 +277,13 @@ def _decode(path: Path, archive: Any, key: str, input_spec: InputSpec) -> np.nda
     """Packed JPEG images into one array that is allocated once."""
     packed, offsets = archive[f"jpeg_{key}"], np.asarray(archive[f"joff_{key}"]).astype(np.int64)
     where = f"{path}, jpeg_{key}"
-    if offsets.ndim != 1 or len(offsets) < 2 or (np.diff(offsets) < 0).any() or offsets[0] < 0 or offsets[-1] > len(packed):
+    if (
+        offsets.ndim != 1
+        or len(offsets) < 2
+        or (np.diff(offsets) < 0).any()
+        or offsets[0] < 0
+        or offsets[-1] > len(packed)
+    ):
         raise DataError("the offsets of packed images are not in order", where=where)
     _need_image(input_spec, where)
     images = np.empty((len(offsets) - 1, *input_spec.shape), np.uint8)
@@ -319,13 +335,14 @@ def _load_folder(path: Path, input_spec: InputSpec, seed: int) -> Dataset:
         classes = _class_folders(path)
         names = tuple(classes)
         parts = _split(path, names, classes, seed)
-    arrays = []
+    arrays: list[np.ndarray] = []
     for files, labels in parts:
         images = np.empty((len(files), *input_spec.shape), np.uint8)
         for image, file in zip(images, files, strict=True):
             image[...] = _image(file, str(file), input_spec, resize=True)
         arrays += [images, np.array(labels, np.int64)]
-    return Dataset(*arrays, class_names=names, source=str(path))
+    x_train, y_train, x_test, y_test = arrays
+    return Dataset(x_train, y_train, x_test, y_test, names, str(path))
 
 
 def _class_folders(path: Path) -> dict[str, list[Path]]:
@@ -334,11 +351,15 @@ def _class_folders(path: Path) -> dict[str, list[Path]]:
     for folder in sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
         files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
         if not files:
-            raise DataError(f"class '{folder.name}' has no images", where=str(folder), fix="add some, or remove the folder")
+            raise DataError(
+                f"class '{folder.name}' has no images", where=str(folder), fix="add some, or remove the folder"
+            )
         classes[folder.name] = files
     if len(classes) < 2:
         raise DataError(
-            f"'{path}' holds {len(classes)} class folders", where=str(path), fix="one folder of images per class, at least 2"
+            f"'{path}' holds {len(classes)} class folders",
+            where=str(path),
+            fix="one folder of images per class, at least 2",
         )
     return classes
 
@@ -356,7 +377,9 @@ def _split(
     train, test = {}, {}
     for name, files in classes.items():
         if len(files) < 2:
-            raise DataError(f"class '{name}' has one image only", where=str(path / name), fix="at least 2: train and test")
+            raise DataError(
+                f"class '{name}' has one image only", where=str(path / name), fix="at least 2: train and test"
+            )
         shuffled = [files[i] for i in rng.permutation(len(files))]
         count = max(1, round(len(files) * TEST_SHARE))
         test[name], train[name] = shuffled[:count], shuffled[count:]

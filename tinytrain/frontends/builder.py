@@ -136,7 +136,7 @@ class GraphBuilder:
         return self.reshaped(y, shape, output, name)
 
     def binary(self, op: str, name: str, a: Operand, b: Operand, output: str, clamp: tuple[int, int]) -> str:
-        """add or mul with the constant, or else the smaller operand, second; None of the shapes is checked here."""
+        """add or mul with the constant, or else the smaller operand, second."""
         if (a.constant, -self[a.name].size) > (b.constant, -self[b.name].size):
             a, b = b, a
         return self.node(op, name, (a.name, b.name), output, clamp=clamp)
@@ -178,7 +178,8 @@ class GraphBuilder:
         graph.inputs, graph.outputs = list(inputs), list(outputs)
         self._check_ends()
         folds.drop_unread_nodes(graph)
-        folds.fold_input_transpose(graph)
+        if graph.attrs["format"] == "tflite":  # an ONNX image is HWC in the graph from the start
+            folds.fold_input_transpose(graph)
         folds.fold_pads(graph)
         graph.drop_unused_tensors()
         try:

@@ -34,9 +34,10 @@ def lay_out(graph: Graph) -> Layout:
     pieces, piece_of = lifetimes(graph)
     bound, peak_node = lower_bound(pieces, len(graph.nodes))
     placed = _best_placement(pieces, bound)
-    arena = max((placed[piece.name] + piece.size for piece in pieces), default=0)
     offsets = dict(placed) | {name: placed[piece] for name, piece in piece_of.items()}
-    return Layout(offsets, arena, bound, peak_node, tuple(pieces))
+    # what lies on top need not be a whole number of words
+    arena = max((placed[piece.name] + piece.nbytes for piece in pieces), default=0)
+    return Layout(offsets, arena, min(bound, arena), peak_node, tuple(pieces))
 
 
 def lower_bound(pieces: list[Lifetime], nodes: int) -> tuple[int, int]:

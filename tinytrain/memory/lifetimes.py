@@ -17,12 +17,17 @@ def aligned(size: int) -> int:
 
 @dataclass(frozen=True)
 class Lifetime:
-    """A piece of arena: `size` bytes in use from node index `first` to `last`, both included."""
+    """A piece of arena: `nbytes` bytes in use from node index `first` to `last`, both included."""
 
     name: str
-    size: int
+    nbytes: int
     first: int
     last: int
+
+    @property
+    def size(self) -> int:
+        """Bytes with the padding that aligns the next piece."""
+        return aligned(self.nbytes)
 
     def overlaps(self, other: Lifetime) -> bool:
         return self.first <= other.last and other.first <= self.last
@@ -45,7 +50,7 @@ def lifetimes(graph: Graph) -> tuple[list[Lifetime], dict[str, str]]:
     size: dict[str, int] = {}
 
     def open_piece(name: str, index: int, nbytes: int) -> None:
-        piece_of[name], first[name], last[name], size[name] = name, index, index, aligned(nbytes)
+        piece_of[name], first[name], last[name], size[name] = name, index, index, nbytes
 
     for name in graph.inputs:
         if graph[name].role.in_arena:

@@ -80,16 +80,9 @@ def weight_scales(graph: Graph, node: Node, blocks: tuple[str, ...]) -> np.ndarr
 
 
 def requantize_args(graph: Graph, node: Node, scales: np.ndarray) -> dict[str, Any]:
-    """Multipliers from int32 sums to the output's integers; the product of scales is formed as LiteRT forms it.
-
-    scales: of the weights, one per output channel
-    """
+    """Multipliers from int32 sums to the output's integers; scales: of the weights, one per output channel."""
     x, y = graph[node.inputs[0]], graph[node.outputs[0]]
-    if node.attrs["rounding"] == "single":
-        product = (np.float32(x.scale) * scales.astype(np.float32)).astype(np.float64)
-    else:
-        product = x.scale * scales
-    multipliers, shifts = am.quantize_multipliers(product / y.scale)
+    multipliers, shifts = am.quantize_multipliers(x.scale * scales / y.scale)
     low, high = node.attrs["clamp"]
     return {
         "multiplier": multipliers, "shift": shifts, "x_zero_point": x.zero_point, "y_zero_point": y.zero_point,

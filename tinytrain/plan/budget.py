@@ -59,10 +59,15 @@ def account(graph: Graph, board: Board, overhead: Overhead = ASSUMED) -> Account
     sizes = program.sizes
     sram = SramLedger(
         board.sram.size, sizes[Space.ARENA], layout.lower_bound, sizes[Space.PARAMETERS], sizes[Space.MASTERS],
-        sizes[Space.OPTIMIZER], overhead.statics + sizes[Space.STATE], overhead.stack,
+        sizes[Space.OPTIMIZER], overhead.statics + sizes[Space.STATE] + arena_padding(program), overhead.stack,
     )  # fmt: skip
     flash = FlashLedger(board.flash.size, overhead.code, program.constant_bytes, store_bytes(program))
     return Account(graph, layout, program, sram, flash, overhead)
+
+
+def arena_padding(program: Program) -> int:
+    """Bytes the linker leaves behind the arena, so that what follows is aligned."""
+    return -program.sizes[Space.ARENA] % 8
 
 
 def store_bytes(program: Program) -> int:
@@ -92,7 +97,7 @@ def _link(found: Account, board: Board, target: Board, stack_bytes: int, folder:
     elf = build(folder)
     sizes, stack = sections(elf), stack_bound(elf)
     spaces = found.sram.arena + found.sram.parameters + found.sram.masters + found.sram.optimizer
-    statics = sizes.data + sizes.bss - spaces - found.program.sizes[Space.STATE]
+    statics = sizes.data + sizes.bss - spaces - found.program.sizes[Space.STATE] - arena_padding(found.program)
     code = sizes.flash - found.flash.constants - found.flash.store
     overhead = Overhead(statics, stack.main + HANDLER_STACK_BYTES, code, stack.path)
     return account(found.graph, board, overhead)

@@ -27,7 +27,7 @@ def lower(graph: Graph, layout: Layout) -> Program:
 
 
 def _whole(size: int) -> int:
-    """Spaces are whole multiples of 8 bytes, so that a linker leaves no gaps between them."""
+    """Persistent spaces are whole multiples of 8 bytes, so that a linker leaves no gaps between them."""
     return (size + 7) // 8 * 8
 
 
@@ -38,7 +38,7 @@ class _Lowering:
         self.constant_index: dict[tuple[str, bytes], int] = {}
         self.locations: dict[str, Location] = {}
         self.sizes = {space: 0 for space in Space}
-        self.sizes[Space.ARENA] = _whole(layout.arena)
+        self.sizes[Space.ARENA] = layout.arena
         self.images: dict[Space, np.ndarray] = {}
 
     def program(self) -> Program:

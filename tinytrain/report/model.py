@@ -15,7 +15,7 @@ from tinytrain.ops import lookup
 
 @dataclass(frozen=True)
 class OperatorFigures:
-    """One operator: multiply-accumulates, bytes of its constants and of its outputs. Trainable: a scheme may name it."""
+    """One operator: multiply-accumulates, bytes of constants and of outputs. trainable: it has weights."""
 
     name: str
     op: str

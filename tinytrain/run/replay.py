@@ -27,20 +27,22 @@ class Replay:
         """The first thing in which a board's run differs from this one, in words; None if nothing does."""
         for number, (mine, theirs) in enumerate(zip(self.passes, board.passes, strict=True)):
             done = 0
-            for a, b in zip(mine.windows, theirs.windows, strict=True):
-                if a != b:
-                    return (
-                        f"pass {number} ({mine.kind}), samples {done} to {done + a.samples}: the host has loss {a.loss:.6f} "
-                        f"and {a.correct} right, the board loss {b.loss:.6f} and {b.correct} right"
-                    )
-                done += a.samples
+            for ours, its in zip(mine.windows, theirs.windows, strict=True):
+                if ours != its:
+                    place = f"pass {number} ({mine.kind}), samples {done} to {done + ours.samples}"
+                    return f"{place}: host {_window(ours)}, board {_window(its)}"
+                done += ours.samples
         for number, (crc, marks) in enumerate(zip(self.crcs, board.marks, strict=True)):
             if crc != marks.parameters_crc32:
-                return f"report {number}: the host's parameters have CRC {crc:08x}, the board's {marks.parameters_crc32:08x}"
-        for number, (ours, its) in enumerate(zip(self.logits, board.logits, strict=True)):
-            if not np.array_equal(ours, its):
-                return f"logits of evaluated sample {number}: the host has {ours.tolist()}, the board {its.tolist()}"
+                return f"parameters at report {number}: host CRC {crc:08x}, board CRC {marks.parameters_crc32:08x}"
+        for number, (host, other) in enumerate(zip(self.logits, board.logits, strict=True)):
+            if not np.array_equal(host, other):
+                return f"logits of test sample {number}: host {host.tolist()}, board {other.tolist()}"
         return None
+
+
+def _window(window: Window) -> str:
+    return f"loss {window.loss:.6f}, {window.correct} right"
 
 
 class Stopped(Exception):

@@ -95,7 +95,7 @@ class RunReport:
 
 
 def end_losses(passes: list[Pass], least: int) -> tuple[float, float]:
-    """Mean loss of the first steps and of the last ones: whole windows, at least `least` steps where there are so many."""
+    """Mean loss of the first steps and of the last ones: whole windows, `least` steps or a few more."""
     windows = [window for each in passes for window in each.windows]
 
     def mean(ordered: list[Any]) -> float:

@@ -32,7 +32,7 @@ LOSS_STEPS = 32  # the first and the last loss are means over about so many step
 
 @dataclass(frozen=True)
 class RunProgress:
-    """Where a run is. stage: "build", "evaluate", "train", "count" or "replay"; loss and accuracy of the last samples."""
+    """Where a run is. stage: "build", "evaluate", "train", "count" or "replay"; loss, accuracy: of late."""
 
     stage: str
     done: int
@@ -108,7 +108,14 @@ def run_training(
     rate = RATE_PER_SAMPLE * batch if lr is None else lr
     duration = (DEFAULT_EPOCHS if epochs is None and steps is None else epochs, steps)
     planned = training_steps(
-        data.y_train, epochs=duration[0], steps=duration[1], batch=batch, lr=rate, seed=seed, schedule=schedule, flip=flip
+        data.y_train,
+        epochs=duration[0],
+        steps=duration[1],
+        batch=batch,
+        lr=rate,
+        seed=seed,
+        schedule=schedule,
+        flip=flip,
     )
     session = prepare(data, facts.input, planned, eval_count=eval_count, seed=seed, accumulates=facts.accumulates)
     program = Plan.load(facts.folder / "plan.json").program() if host else None
@@ -135,7 +142,12 @@ def _check_batch(facts: ExportFacts, batch: int) -> None:
 
 
 def _carry_out(
-    facts: ExportFacts, session: Session, steps: Sequence[Step], program: Program | None, count: bool, progress: Callback
+    facts: ExportFacts,
+    session: Session,
+    steps: Sequence[Step],
+    program: Program | None,
+    count: bool,
+    progress: Callback,
 ) -> tuple[emulate.BoardReport, emulate.Instructions | None, Replay | None]:
     """The board in this thread, the host's replay beside it; whatever goes wrong, or Ctrl-C, ends both."""
     stopped = threading.Event()
@@ -168,9 +180,7 @@ def _board_progress(progress: Callback) -> Callable[[emulate.Progress], None]:
     return report
 
 
-def _count(
-    facts: ExportFacts, session: Session, steps: Sequence[Step], progress: Callback
-) -> emulate.Instructions:
+def _count(facts: ExportFacts, session: Session, steps: Sequence[Step], progress: Callback) -> emulate.Instructions:
     """Instructions of one inference and one step, at the highest rate of the run."""
     progress(RunProgress("count", 0, 1))
     index = next(a for operation, a, _ in session.stream.records if operation == Operation.TRAIN)

@@ -20,6 +20,14 @@ _QDQ_FIX = (
     "export it as QDQ: onnxruntime.quantization.quantize_static(..., quant_format=QuantFormat.QDQ, per_channel=True)"
 )
 
+# attributes of Constant that hold plain numbers
+_PLAIN_CONSTANTS = {
+    "value_int": np.int64,
+    "value_ints": np.int64,
+    "value_float": np.float32,
+    "value_floats": np.float32,
+}
+
 # operators whose further inputs (a target shape, axes) are known from shape inference
 _DATA_INPUTS = {"Reshape": 1, "Squeeze": 1, "Unsqueeze": 1, "Dropout": 1}
 
@@ -110,12 +118,16 @@ def _checked(content: bytes, path: Path) -> onnx.ModelProto:
 
 def _constants(model: onnx.ModelProto, path: Path) -> dict[str, np.ndarray]:
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    plain: dict[str, np.ndarray] = {}
     for node in model.graph.node:
-        for attribute in node.attribute:
-            if node.op_type == "Constant" and attribute.name == "value":
+        for attribute in node.attribute if node.op_type == "Constant" else ():
+            if attribute.name == "value":
                 tensors[node.output[0]] = attribute.t
+            elif attribute.name in _PLAIN_CONSTANTS:
+                value = onnx.helper.get_attribute_value(attribute)
+                plain[node.output[0]] = np.array(value, _PLAIN_CONSTANTS[attribute.name])
     try:
-        return {name: onnx.numpy_helper.to_array(tensor) for name, tensor in tensors.items()}
+        return {**plain, **{name: onnx.numpy_helper.to_array(tensor) for name, tensor in tensors.items()}}
     except (ValueError, TypeError, RuntimeError, KeyError) as error:
         raise ModelError(
             f"'{path.name}' holds a constant that cannot be read", where=str(path), why=_first_line(error)

@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line. `commands` holds what the user sees; everything heavy is imported when a command runs."""
+
+from tinytrain.cli.commands import app, main
+
+__all__ = ["app", "main"]
