@@ -19,6 +19,7 @@ lint: bootstrap
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy boards exporters runtime_c
 
 boards: bootstrap
 	@$(BIN)/python benchmarks/boards.py

@@ -84,7 +84,7 @@ class _Printer:
     def spaces(self) -> Iterator[str]:
         for space in (Space.ARENA, *_REGIONS):
             if size := self.program.sizes[space]:
-                yield f"uint8_t tt_{space}[{size}] __attribute__((aligned(8), section(\".bss.tt_{space}\")));"
+                yield f'uint8_t tt_{space}[{size}] __attribute__((aligned(8), section(".bss.tt_{space}")));'
 
     def constants(self) -> Iterator[str]:
         for index, array in enumerate(self.program.constants):
@@ -129,7 +129,13 @@ class _Printer:
 
     def api(self) -> dict[str, Any]:
         program = self.program
-        names = {"input": program.input, "logits": program.output, "hyper": "hyper", "label": "label", "result": "result"}
+        names = {
+            "input": program.input,
+            "logits": program.output,
+            "hyper": "hyper",
+            "label": "label",
+            "result": "result",
+        }
         addresses = {key: self.address(program.locations[name]) for key, name in names.items()}
         return {
             **{key: text.removeprefix("(void *)") for key, text in addresses.items()},

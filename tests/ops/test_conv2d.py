@@ -53,10 +53,20 @@ def build(case, rounding="double", pieces=None):
     rng = np.random.default_rng(case["seed"])
     (ci, co), (kh, kw) = case["channels"], case["kernel"]
     weight = integers(rng, (co, kh, kw, ci), -127, 127, np.int8, case["extreme"])
-    bias = rng.integers(-(2**31), 2**31 - 1, co).astype(np.int32) if case["extreme"] else rng.integers(-999, 999, co).astype(np.int32)
+    bias = (
+        rng.integers(-(2**31), 2**31 - 1, co).astype(np.int32)
+        if case["extreme"]
+        else rng.integers(-999, 999, co).astype(np.int32)
+    )
     scales = rng.uniform(1e-4, 0.05, co)
     blocks, rectangles = cut(weight, scales, *(pieces or (0, ci)))
-    attrs = {"strides": case["strides"], "padding": case["padding"], "clamp": (-128, 127), "rounding": rounding, "blocks": rectangles}
+    attrs = {
+        "strides": case["strides"],
+        "padding": case["padding"],
+        "clamp": (-128, 127),
+        "rounding": rounding,
+        "blocks": rectangles,
+    }
     x = activation("x", (*case["size"], ci), 0.02, case["zero_point"])
     sample = integers(rng, x.shape, -128, 127, np.int8, case["extreme"])
     inputs = {"x": x, "bias": constant("bias", bias), **blocks}
@@ -114,7 +124,9 @@ def test_input_gradient_is_the_float_gradient(case):
     node = forward.node("conv2d")
     weight = np.zeros((forward["y"].shape[-1], *case["kernel"], forward["x"].shape[-1]))
     for (c0, cn, i0, count), name in zip(node.attrs["blocks"], node.inputs[2:], strict=True):
-        weight[c0 : c0 + cn, ..., i0 : i0 + count] = forward[name].data * forward[name].quantization.scale[:, None, None, None]
+        weight[c0 : c0 + cn, ..., i0 : i0 + count] = (
+            forward[name].data * forward[name].quantization.scale[:, None, None, None]
+        )
     want = np.array([
         np.sum(float_conv(basis.reshape(forward["x"].shape), weight, case) * gy * 2.0**-12)
         for basis in np.eye(forward["x"].size)

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""depthwise_conv2d: C kernels equal the oracle, whole and cut; gradients are the float gradients; slices keep little."""
+"""depthwise_conv2d: C kernels equal the oracle, whole and cut; gradients are the float gradients."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -34,9 +36,9 @@ from tinytrain.errors import GraphError
 from tinytrain.graph import Quantization
 
 CLAMP = (-110, 120)
-multipliers = st.integers(1, 3)
+multipliers = st.sampled_from([1, 1, 2, 3])
 small = {"size": st.tuples(st.integers(1, 5), st.integers(1, 4)), "channels": st.integers(1, 2)}
-edges = st.lists(st.integers(1, 26), max_size=3)
+edges = st.lists(st.integers(1, 12), max_size=3)
 
 
 def build(case, multiplier=1, cuts=(), rounding="double", clamp=(-128, 127)):
@@ -48,7 +50,7 @@ def build(case, multiplier=1, cuts=(), rounding="double", clamp=(-128, 127)):
     bias = rng.integers(-(2**31), 2**31, channels) if case["extreme"] else rng.integers(-999, 1000, channels)
     scales = rng.uniform(1e-4, 0.05, channels)
     bounds = [0, *sorted({cut for cut in cuts if cut < channels}), channels]
-    blocks = tuple((a, b - a) for a, b in zip(bounds[:-1], bounds[1:], strict=True))
+    blocks = tuple((a, b - a) for a, b in pairwise(bounds))
     inputs = {"x": x, "bias": constant("bias", bias.astype(np.int32)).but(quantization=bias_meaning(x, scales))}
     for start, count in blocks:
         part = np.ascontiguousarray(weight[:, :, start : start + count])
@@ -79,9 +81,10 @@ def test_cutting_the_weight_changes_no_bit(case, multiplier, cuts):
 @given(cases(), multipliers, edges, st.sampled_from(["master", "stochastic", "sum"]))
 @settings(max_examples=50, deadline=None)
 def test_training_kernels_equal_oracle(case, multiplier, cuts, how):
-    """Input gradient, and the updates of every other block and of the bias, over several steps."""
+    """Input gradient, and the updates of some blocks and of the bias, over several steps."""
     forward, sample = build(case, multiplier, cuts, clamp=CLAMP)
-    trained = [*forward.nodes[0].inputs[2::2], "bias"]
+    blocks = forward.nodes[0].inputs[2:]
+    trained = [*(blocks[1::2] if case["seed"] % 2 else blocks[::2]), "bias"]
     graph, _ = with_gradient(with_trained(forward, trained, how))
     rng = np.random.default_rng(case["seed"] + 1)
     gy = integers(rng, forward["y"].shape, np.int16, case["extreme"])
@@ -106,6 +109,7 @@ def test_input_gradient_is_the_float_gradient(case, multiplier):
     # half a unit of the mantissa, and half a unit of each relative weight scale
     largest = float(np.abs(gy).max(initial=0)) * 2.0**-12
     bound = unit / 2 + multiplier * w[:, :, 0].size * 127 * largest * forward["w0"].quantization.scale.max() * 2.0**-15
+
     def of_x(value):
         return function(value, *((w, b) if isinstance(value, np.ndarray) else map(value.new_tensor, (w, b))))
 
@@ -150,11 +154,13 @@ def test_updates_follow_the_float_gradient(case, multiplier):
 def test_a_trained_slice_keeps_only_the_channels_it_reads():
     case = {"size": (4, 4), "channels": 8, "kernel": (3, 3), "strides": (1, 1), "padding": (1, 1, 1, 1),
             "zero_point": 0, "extreme": False, "seed": 0}  # fmt: skip
-    forward, _ = build(case, 3, cuts=(5, 11))
+    forward, sample = build(case, 3, cuts=(5, 11))
     graph, _ = with_gradient(with_trained(forward, ["w5"], "master"))
     (update,) = [node for node in graph.nodes if node.op == "depthwise_conv2d_weight_update"]
     assert graph[update.inputs[0]].shape == (4, 4, 3)  # outputs 5 to 10 read inputs 1 to 3
     assert update.inputs[0] == "x[1:4]"
+    gy = np.random.default_rng(1).integers(-32768, 32768, forward["y"].shape).astype(np.int16)
+    assert_host_equals_oracle(graph, {"x": sample, "gy": gy}, STEPS)
 
 
 def test_without_a_wanted_gradient_or_a_trained_weight_nothing_is_built():

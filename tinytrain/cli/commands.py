@@ -181,7 +181,7 @@ def run(
     ] = 1,
     lr: Annotated[
         float | None,
-        typer.Option(min=0.0, help="Learning rate of a batch's mean gradient.", show_default="0.01 x batch"),
+        typer.Option(min=0.0, help="Learning rate of a batch's mean gradient.", show_default="0.005 x batch"),
     ] = None,
     schedule: Annotated[Schedule, typer.Option(help="Cosine with warm-up, or a constant rate.")] = Schedule.COSINE,
     seed: Annotated[int, typer.Option(help="Of the order of samples, of mirroring and of stochastic rounding.")] = 0,
@@ -251,7 +251,7 @@ def _check_output(path: Path, force: bool) -> None:
 
 def _shown(show: Callable[..., None]) -> Callable[[RunProgress], None]:
     def report(moment: RunProgress) -> None:
-        parts = []
+        parts = [] if moment.epoch is None else [f"epoch {moment.epoch}/{moment.epochs}"]
         if moment.loss is not None:
             parts.append(f"loss {moment.loss:.4f}")
         if moment.accuracy is not None:

@@ -14,7 +14,7 @@ from tinytrain.boards import Board
 from tinytrain.plan import Plan
 from tinytrain.report.model import ModelFigures, uint8_meaning
 from tinytrain.run import RunReport
-from tinytrain.train import LayerUpdate
+from tinytrain.train import LayerUpdate, trainable_layers
 
 PIPED_WIDTH = 140  # columns where nobody says how wide the screen is
 _NUMBER = {"justify": "right", "no_wrap": True}
@@ -113,8 +113,9 @@ def _show_scheme(out: Console, plan: Plan) -> None:
         f"scheme: {plan.classes} classes, update {scheme.update}{', accumulating' if scheme.accumulate else ''}",
         "layer", "bias", "weights", "weight bytes trained", numbers=1,
     )  # fmt: skip
-    for name, layer in scheme.layers.items():
-        if layer.bias or layer.weights:
+    for name in (node.name for node in trainable_layers(graph)):
+        layer = scheme.layers.get(name)
+        if layer and (layer.bias or layer.weights):
             weight = graph[graph.node(name).inputs[2]]
             text, trained = _weights(layer, plan, name, weight.nbytes)
             table.add_row(name, "yes" if layer.bias else "-", text, _n(trained))

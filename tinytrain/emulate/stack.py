@@ -138,10 +138,13 @@ def _list_bytes(registers: str) -> int:
 def _follow(
     functions: dict[int, _Function], function: _Function, extent: tuple[int, int], op: str, operands: str
 ) -> None:
-    """Records calls. A branch out of the function is a call too: a tail call, whose frame we do not even take off."""
+    """Records calls. A branch out of the function is a call too: a tail call, whose frame we do not even take off.
+
+    A `bl` into the middle of its own function is a jump: Armv6-M has no other that reaches as far.
+    """
     if (op == "bl" or _BRANCH.fullmatch(op)) and (target := _TARGET.match(operands)):
         address = int(target[1], 16)
-        if op == "bl" or not extent[0] <= address < extent[1]:
+        if not extent[0] <= address < extent[1] or (op == "bl" and address == extent[0]):
             function.calls.add(max((start for start in functions if start <= address), default=address))
     elif op == "blx" or (op == "bx" and operands != "lr"):
         function.indirect = True

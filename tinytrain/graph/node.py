@@ -24,8 +24,8 @@ class Phase(enum.IntEnum):
 class Node:
     """op: registered operator name; inputs, outputs: tensor names; attrs: what the operator's file documents.
 
-    `phase` says when a node runs (see Phase). `origin` names the layer of the model file that this node comes from: forward, gradient and update nodes of one
-    layer share it, and reports and refusals use it.
+    `phase` says when a node runs (see Phase). `origin` names the layer of the model file that this node comes from:
+    forward, gradient and update nodes of one layer share it, and reports and refusals use it.
     """
 
     op: str

@@ -60,9 +60,7 @@ class Quantization:
         if not isinstance(other, Quantization):
             return NotImplemented
         return (
-            self.zero_point == other.zero_point
-            and self.axis == other.axis
-            and np.array_equal(self.scale, other.scale)
+            self.zero_point == other.zero_point and self.axis == other.axis and np.array_equal(self.scale, other.scale)
         )
 
     __hash__ = None  # type: ignore[assignment]

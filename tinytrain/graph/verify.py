@@ -50,13 +50,12 @@ def _verify_tensors(graph: Graph) -> None:
             raise GraphError(f"tensor '{key}' has the shape {list(tensor.shape)}", where=graph.name)
         if tensor.role is Role.CONSTANT and tensor.data is None:
             raise GraphError(f"constant '{key}' has no value", where=graph.name)
-        if tensor.data is not None and tensor.dtype != "bit":
-            if tensor.data.shape != tensor.shape or str(tensor.data.dtype) != tensor.dtype:
-                raise GraphError(
-                    f"the value of '{key}' is {tensor.data.dtype}{list(tensor.data.shape)}, "
-                    f"declared {tensor.dtype}{list(tensor.shape)}",
-                    where=graph.name,
-                )
+        data = tensor.data if tensor.dtype != "bit" else None
+        if data is not None and (data.shape != tensor.shape or str(data.dtype) != tensor.dtype):
+            raise GraphError(
+                f"the value of '{key}' is {data.dtype}{list(data.shape)}, declared {tensor.dtype}{list(tensor.shape)}",
+                where=graph.name,
+            )
         if tensor.alias_of is not None and tensor.alias_of not in graph.tensors:
             raise GraphError(f"'{key}' takes over the bytes of the undefined '{tensor.alias_of}'", where=graph.name)
         if tensor.exponent and tensor.exponent.state and tensor.exponent.state not in graph.tensors:

@@ -14,7 +14,7 @@ from tinytrain.errors import DataError
 from tinytrain.graph import Phase
 from tinytrain.host.runtime import runtime
 from tinytrain.ops.arithmetic import LearningRate
-from tinytrain.program import Pointer, Program, Space, StructArray
+from tinytrain.program import Location, Pointer, Program, Space, StructArray
 
 STEP = (Phase.FORWARD, Phase.SAVE, Phase.LOSS, Phase.BACKWARD, Phase.UPDATE)
 
@@ -29,9 +29,10 @@ class Machine:
         self.program = program
         self._runtime = runtime()
         self._keep: list[Any] = []
-        self.memory = {space: _aligned_zeros(program.sizes[space]) for space in Space if space is not Space.CONSTANTS}
+        self.memory: dict[Space, np.ndarray] = {
+            space: _aligned_zeros(program.sizes[space]) for space in Space if space is not Space.CONSTANTS
+        }
         self._constants = [_aligned_copy(array.data) for array in program.constants]
-        self._struct_arrays: dict[int, Any] = {}
         self._program = self._load()
         self.reset()
 
@@ -122,13 +123,8 @@ class Machine:
     def _value(self, value: Any) -> Any:
         ffi = self._runtime.ffi
         match value:
-            case Pointer(None):
-                return ffi.NULL
-            case Pointer(location):
-                array = self._constants[location.offset] if location.space is Space.CONSTANTS else None
-                start = 0 if array is not None else location.offset
-                base = (array if array is not None else self.memory[location.space]).ctypes.data
-                return ffi.cast("void *", base + start)
+            case Pointer():
+                return ffi.NULL if value.location is None else ffi.cast("void *", self._address(value.location))
             case StructArray():
                 items = ffi.new(f"{value.struct}[]", [self._values(item) for item in value.items])
                 self._keep.append(items)
@@ -136,6 +132,11 @@ class Machine:
             case dict():
                 return self._values(value)
         return value
+
+    def _address(self, location: Location) -> int:
+        if location.space is Space.CONSTANTS:
+            return int(self._constants[location.offset].ctypes.data)
+        return int(self.memory[location.space].ctypes.data) + location.offset
 
 
 def _aligned_zeros(size: int) -> np.ndarray:

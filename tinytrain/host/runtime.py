@@ -17,7 +17,7 @@ from typing import Any
 
 import cffi
 
-from tinytrain import runtime_c
+import tinytrain.runtime_c as runtime_c
 from tinytrain.errors import TinytrainError, ToolMissing
 
 FLAGS = ("-std=c99", "-O3", "-fPIC", "-shared", "-fvisibility=default")

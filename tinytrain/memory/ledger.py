@@ -29,7 +29,7 @@ class SramLedger:
 
 @dataclass(frozen=True)
 class FlashLedger:
-    """Bytes of flash by use; `code` is null until a compiler has said. `store`: the initial image of what SRAM keeps."""
+    """Bytes of flash by use; `code` is null until a compiler has said. `store`: initial image of what SRAM keeps."""
 
     budget: int | None
     code: int | None

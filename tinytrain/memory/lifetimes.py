@@ -97,6 +97,7 @@ def _takes_over(
         name = node.inputs[source]
         piece = piece_of.get(name)
         free_after = piece is not None and last[piece] == index and node.inputs.count(name) == 1
-        if free_after and graph[name].nbytes == graph[node.outputs[position]].nbytes and name not in graph.outputs:
+        shown = any(piece_of.get(output) == piece for output in graph.outputs)  # itself, or through a view
+        if free_after and not shown and graph[name].nbytes == graph[node.outputs[position]].nbytes:
             return piece
     return None

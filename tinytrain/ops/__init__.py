@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operators: one file each, holding shapes, reference arithmetic, gradient, kernel and cost. Files register themselves."""
+"""Operators: one file each with shapes, reference arithmetic, gradient, kernel, cost. Files register themselves."""
 
 from tinytrain.ops.evaluate import evaluate, initial_values
 from tinytrain.ops.operator import (

@@ -85,7 +85,7 @@ def rounding_divide_by_power_of_two(x: np.ndarray, exponent: np.ndarray) -> np.n
 
 
 def rounding_shift(x: np.ndarray, right: np.ndarray | int) -> np.ndarray:
-    """floor(x / 2^right + 1/2) for right > 0 (0 from right = 63 on); x * 2^-right saturated to int64/2 for right <= 0."""
+    """floor(x / 2^right + 1/2) for right > 0 (0 from right = 63 on); x * 2^-right within +-2^62 for right <= 0."""
     x, right = np.broadcast_arrays(np.asarray(x, np.int64), np.asarray(right, np.int64))
     down = np.clip(right, 1, 62)
     shifted = (x >> down) + ((x >> (down - 1)) & 1)
@@ -183,7 +183,7 @@ def _hash_word(x: np.ndarray | np.uint64) -> np.ndarray:
     x = (x * np.uint64(0x7FEB352D)) & np.uint64(_WORD)
     x = x ^ (x >> np.uint64(15))
     x = (x * np.uint64(0x846CA68B)) & np.uint64(_WORD)
-    return x ^ (x >> np.uint64(16))
+    return np.asarray(x ^ (x >> np.uint64(16)))
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bias gradient, the sum of gy over pixels, and its update in the same pass. Inputs (gy [..., C], hyper, targets...)."""
+"""Bias gradient, the sum of gy over pixels, and its update in one pass. Inputs (gy [..., C], hyper, targets...)."""
 
 from __future__ import annotations
 

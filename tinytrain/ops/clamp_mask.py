@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One bit per element: set where a clamped output lies strictly inside its clamp, so that its gradient passes.
 
-Strictly inside: at a bound the integer does not tell whether the clamp was active, and for a ReLU the bound is its zero,
-where the usual gradient is 0. Bits are packed, element i in bit i % 8 of byte i / 8.
+Strictly inside: at a bound the integer does not tell whether the clamp was active, and for a ReLU the bound is its
+zero, where the usual gradient is 0. Bits are packed, element i in bit i % 8 of byte i / 8.
 """
 
 from __future__ import annotations

@@ -136,7 +136,8 @@ class Conv2d(Operator):
         gx = None
         if wanted:
             attrs = {
-                **node.attrs, "blocks": tuple(blocks_of(build.graph, node)), "x_shape": build.graph[node.inputs[0]].shape
+                **node.attrs, "blocks": tuple(blocks_of(build.graph, node)),
+                "x_shape": build.graph[node.inputs[0]].shape,
             }  # fmt: skip
             gx = build.gradient("conv2d_input_gradient", node, "gx", [gy, *node.inputs[2:]], **attrs)
         kernel = windows.kernel_of(build.graph, node, node.inputs[2])
@@ -164,7 +165,7 @@ class Conv2d(Operator):
 
 @operator("conv2d_input_gradient")
 class Conv2dInputGradient(Operator):
-    """gx [H, W, CI] of a convolution: inputs (gy [OH, OW, CO], blocks...), attributes of the convolution and x_shape."""
+    """gx [H, W, CI] of a convolution: inputs (gy [OH, OW, CO], blocks...), its attributes and x_shape."""
 
     def infer(self, graph: Graph, node: Node) -> list[tuple[tuple[int, ...], str]]:
         return [(node.attrs["x_shape"], "int16")]
@@ -192,7 +193,8 @@ class Conv2dInputGradient(Operator):
                 "blocks": block_structs(graph, node, node.inputs[1:]), "block_count": len(node.inputs) - 1,
                 "x_channels": image[2], "y_channels": gy.shape[-1],
                 **windows.window_args(node, image, gy.shape, windows.kernel_of(graph, node, node.inputs[1])),
-                "factors": factors, **exponent_args("gy", gy.exponent.shifted(k)), "gx_exponent": Ref(gx.exponent.state),
+                "factors": factors, **exponent_args("gy", gy.exponent.shifted(k)),
+                "gx_exponent": Ref(gx.exponent.state),
             },
         )  # fmt: skip
 

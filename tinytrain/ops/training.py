@@ -28,9 +28,7 @@ class TrainingBuilder:
     start: ExponentStart = field(default_factory=dict)
     saves: list[tuple[str, Node]] = field(default_factory=list)
 
-    def node(
-        self, op: str, node: Node, suffix: str, inputs: list[str], attrs: dict[str, Any], phase: Phase
-    ) -> Node:
+    def node(self, op: str, node: Node, suffix: str, inputs: list[str], attrs: dict[str, Any], phase: Phase) -> Node:
         """A new node beside the forward node `node`; its output tensors are yet to be added."""
         return Node(op, f"{node.name}.{suffix}", tuple(inputs), (), attrs, node.origin or node.name, phase)
 
@@ -81,7 +79,9 @@ class TrainingBuilder:
         Where the parameter accumulates, the node adds to the accumulator instead, and an APPLY node follows later.
         """
         tensor = self.graph[parameter]
-        targets = [tensor.accumulator] if tensor.accumulator else [parameter, *([tensor.master] if tensor.master else [])]
+        targets = (
+            [tensor.accumulator] if tensor.accumulator else [parameter, *([tensor.master] if tensor.master else [])]
+        )
         attrs["parameter"] = parameter
         self._replace(op, f"{node.name}.{suffix}", node, [*inputs, HYPER], targets, Phase.UPDATE, attrs)
 
@@ -91,7 +91,9 @@ class TrainingBuilder:
         assert tensor.accumulator is not None
         accumulated = next(name for name, other in self.graph.tensors.items() if other.alias_of == tensor.accumulator)
         targets = [accumulated, parameter, *([tensor.master] if tensor.master else [])]
-        self._replace("apply_accumulated", f"{node.name}.{suffix}", node, [HYPER], targets, Phase.APPLY, {"parameter": parameter})
+        self._replace(
+            "apply_accumulated", f"{node.name}.{suffix}", node, [HYPER], targets, Phase.APPLY, {"parameter": parameter}
+        )
 
     def _replace(
         self, op: str, name: str, node: Node, inputs: list[str], targets: list[str], phase: Phase, attrs: dict[str, Any]
@@ -104,6 +106,4 @@ class TrainingBuilder:
             outputs.append(self.graph.add_tensor(new).name)
         stream = sum(other.phase in (Phase.UPDATE, Phase.APPLY) for other in self.graph.nodes)
         attrs = {**attrs, "stream": stream}
-        self.graph.add_node(
-            Node(op, name, (*inputs, *targets), tuple(outputs), attrs, node.origin or node.name, phase)
-        )
+        self.graph.add_node(Node(op, name, (*inputs, *targets), tuple(outputs), attrs, node.origin or node.name, phase))

@@ -150,12 +150,18 @@ def apply_delta(mode: Mode, delta: np.ndarray, targets: list[np.ndarray]) -> lis
     """targets - delta (an accumulator adds it), saturating; delta is in units of the target's last bit."""
     first = targets[0].astype(np.int64)
     if mode is Mode.ACCUMULATE:
-        return [am.saturate(first + am.saturate(delta, am.INT32_MIN, am.INT32_MAX), am.INT32_MIN, am.INT32_MAX).astype(np.int32)]
+        return [
+            am.saturate(first + am.saturate(delta, am.INT32_MIN, am.INT32_MAX), am.INT32_MIN, am.INT32_MAX).astype(
+                np.int32
+            )
+        ]
     if mode in (Mode.STOCHASTIC8, Mode.WEIGHT16):
         limit = WEIGHT_LIMIT[mode]
         return [am.saturate(first - am.saturate(delta, -(1 << 30), 1 << 30), -limit, limit).astype(targets[0].dtype)]
     if mode is Mode.BIAS_STOCHASTIC:
-        return [am.saturate(first - am.saturate(delta, -(1 << 48), 1 << 48), am.INT32_MIN, am.INT32_MAX).astype(np.int32)]
+        return [
+            am.saturate(first - am.saturate(delta, -(1 << 48), 1 << 48), am.INT32_MIN, am.INT32_MAX).astype(np.int32)
+        ]
     bits = FRACTION_BITS[mode]
     limit = WEIGHT_LIMIT.get(mode, am.INT32_MAX) << bits
     fine = (first << bits) + targets[1]

@@ -32,7 +32,7 @@ def co_permute(graph: Graph, wanted: Mapping[Axis, tuple[int, ...]]) -> tuple[Gr
         count = graph[root[0]].shape[root[1]]
         key = [tuple(channel not in chosen for chosen in slices) for channel in range(count)]
         order = np.array(sorted(range(count), key=lambda channel: (key[channel], channel)))
-        orders |= {axis: order for axis in members}
+        orders |= dict.fromkeys(members, order)
     graph = graph.copy()
     for (name, axis), order in orders.items():
         tensor = graph[name]

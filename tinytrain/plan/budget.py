@@ -47,6 +47,10 @@ class Account:
     overhead: Overhead
 
     @property
+    def classes(self) -> int:
+        return self.graph[self.graph.outputs[0]].size
+
+    @property
     def peak_node(self) -> str:
         node = self.graph.nodes[self.layout.peak_node]
         return f"node {self.layout.peak_node} '{node.name}' ({node.phase.name.lower()})"
@@ -139,6 +143,8 @@ def _bigger_board(found: Account, board: Board) -> str:
         for other in all_boards()
         if other.sram.size >= found.sram.total and other.flash.size >= (found.flash.total or 0)
     ]
-    if load_board(board.name).sram.size >= found.sram.total and load_board(board.name).flash.size >= (found.flash.total or 0):
+    if load_board(board.name).sram.size >= found.sram.total and load_board(board.name).flash.size >= (
+        found.flash.total or 0
+    ):
         return f"raise --sram or --flash: the {board.name} itself has more"
     return f"--board {fitting[0]}" if fitting else "a model with a smaller input"

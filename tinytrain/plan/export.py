@@ -52,7 +52,8 @@ def _facts(plan: Plan, program: Program, document: dict[str, Any]) -> dict[str, 
         "flash_budget": plan.board.flash.size, "input": {**input_facts(plan.forward), "layout": "HWC"},
         "classes": plan.classes, "sram": plan.sram.as_dict(), "flash": plan.flash.as_dict(), "kernels": program.kernels,
         "rows": [
-            {"kernel": row.kernel, "node": row.node, "origin": row.origin, "phase": row.phase.name.lower(), "macs": row.macs}
+            {"kernel": row.kernel, "node": row.node, "origin": row.origin, "phase": row.phase.name.lower(),
+             "macs": row.macs}
             for row in program.rows
         ],
     }  # fmt: skip

@@ -97,7 +97,12 @@ def _per_channel(forward: Graph, layer: str, squares: np.ndarray) -> np.ndarray:
 
 
 def _train_head(
-    forward: Graph, scheme: Scheme, samples: np.ndarray, labels: np.ndarray, order: np.ndarray, progress: Progress | None
+    forward: Graph,
+    scheme: Scheme,
+    samples: np.ndarray,
+    labels: np.ndarray,
+    order: np.ndarray,
+    progress: Progress | None,
 ) -> dict[str, np.ndarray]:
     """Values of the classifier's parameters after one pass."""
     graph = training_graph(forward, Scheme(classes=scheme.classes, update=scheme.update))

@@ -13,7 +13,7 @@ from tinytrain.boards import Board
 from tinytrain.errors import DataError, ToolMissing
 from tinytrain.frontends import load_model
 from tinytrain.graph import Graph
-from tinytrain.plan.budget import ASSUMED, Account, Overhead, account, linked, require_fit
+from tinytrain.plan.budget import ASSUMED, Overhead, account, linked, require_fit
 from tinytrain.plan.calibrate import measure_exponents, random_samples
 from tinytrain.plan.importance import fisher
 from tinytrain.plan.plan import Plan
@@ -58,24 +58,25 @@ def make_plan(
     forward = load_model(model)
     given = scheme(forward) if callable(scheme) else scheme
     start = _start(forward, given, samples, classes, update, accumulate)
-    smallest, overhead = _smallest(forward, start, board, given)
-    notes: list[str] = []
-    if overhead.code is None:
-        notes.append("no arm-none-eabi-gcc: code, statics and stack are assumed, not linked")
+    require_fit(account(training_graph(forward, start), board), board, smallest=True)
     if given is None:
-        chosen = _choose(forward, start, board, overhead, samples, seed, progress)
+        chosen = _choose(forward, start, board, samples, seed, progress)
     else:
         chosen = start.but(layers=given.layers, scaling=given.scaling)
-    found = account(training_graph(forward, chosen), board, overhead)
+    found = account(training_graph(forward, chosen), board)
     require_fit(found, board, smallest=False)
-    data = samples or Samples(*random_samples(forward[forward.inputs[0]].shape, found.program.tensors["logits"].size, seed))
+    data = samples or Samples(*random_samples(forward[forward.inputs[0]].shape, found.classes, seed))
     exponents = measure_exponents(found, data.x, data.y)
-    final = account(training_graph(forward, chosen, exponents), board, overhead)
-    final = linked(final, board) if overhead.code is not None else final
+    final = account(training_graph(forward, chosen, exponents), board)
+    notes: tuple[str, ...] = ()
+    try:
+        final = linked(final, board)
+    except ToolMissing as error:
+        notes = (f"{error.what}: code is unknown, statics and stack are assumed",)
     require_fit(final, board, smallest=False)
     return Plan(
         Path(model), forward, board, chosen, final.sram, final.flash, exponents, final.overhead.stack_path,
-        final.peak_node, tuple(notes),
+        final.peak_node, notes,
     )  # fmt: skip
 
 
@@ -87,7 +88,10 @@ def _start(
     wanted = classes or (given.classes if given else None)
     if samples is not None:
         if wanted is not None and samples.classes > wanted:
-            raise DataError(f"the data has a label {samples.classes - 1}, but there are {wanted} classes", fix=f"--classes {samples.classes}")
+            raise DataError(
+                f"the data has a label {samples.classes - 1}, but there are {wanted} classes",
+                fix=f"--classes {samples.classes}",
+            )
         if wanted is None and samples.classes != own:
             wanted = max(2, samples.classes)
     base = given or Scheme()
@@ -96,26 +100,24 @@ def _start(
     )
 
 
-def _smallest(forward: Graph, start: Scheme, board: Board, given: Scheme | None) -> tuple[Account, Overhead]:
-    """The account of the least that can be trained, and the overhead of a firmware with all kernels it may need."""
-    least = account(training_graph(forward, start), board)
-    require_fit(least, board, smallest=True)
-    widest = (given or all_weights(forward)).but(classes=start.classes, update=start.update, accumulate=start.accumulate)
+def _overhead(forward: Graph, start: Scheme, board: Board) -> Overhead:
+    """What runtime and start-up code add to a firmware with every kernel that training this model may need."""
+    widest = all_weights(forward).but(classes=start.classes, update=start.update, accumulate=start.accumulate)
     try:
-        overhead = linked(account(training_graph(forward, widest), board), board).overhead
+        return linked(account(training_graph(forward, widest), board), board).overhead
     except ToolMissing:
-        return least, ASSUMED
-    least = account(least.graph, board, overhead)
-    return least, overhead
+        return ASSUMED
 
 
 def _choose(
-    forward: Graph, start: Scheme, board: Board, overhead: Overhead, samples: Samples | None, seed: int,
-    progress: Progress | None,
-) -> Scheme:  # fmt: skip
+    forward: Graph, start: Scheme, board: Board, samples: Samples | None, seed: int, progress: Progress | None
+) -> Scheme:
     """The planner's scheme: Fisher information, then greedy under the exact ledger."""
     if samples is None:
-        raise DataError("choosing a scheme needs data", why="importance is measured on it", fix="--data, or --scheme FILE")
+        raise DataError(
+            "choosing a scheme needs data", why="importance is measured on it", fix="--data, or --scheme FILE"
+        )
+    overhead = _overhead(forward, start, board)
 
     def fits(candidate: Scheme) -> bool:
         found = account(training_graph(forward, candidate), board, overhead)

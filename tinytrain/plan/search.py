@@ -64,9 +64,7 @@ def greedy(problem: Problem) -> Scheme:
             problem.progress("search", taken, 0)
 
 
-def channel_ranking(
-    forward: Graph, layers: list[Node], importance: Mapping[str, Importance]
-) -> dict[str, np.ndarray]:
+def channel_ranking(forward: Graph, layers: list[Node], importance: Mapping[str, Importance]) -> dict[str, np.ndarray]:
     """For each layer its input channels, most important first.
 
     Layers that read one stream of channels share one ranking, so that their slices are nested and co-permute can make
@@ -101,7 +99,9 @@ def _steps(problem: Problem, node: Node, scheme: Scheme, ranking: np.ndarray) ->
         count = int(len(ranking) * share)
         if count <= trained:
             continue
-        chosen = Slice("all") if count == len(ranking) else Slice("input", tuple(sorted(int(c) for c in ranking[:count])))
+        chosen = (
+            Slice("all") if count == len(ranking) else Slice("input", tuple(sorted(int(c) for c in ranking[:count])))
+        )
         added = (count - trained) / len(ranking)
         gain = float(worth.channels[ranking[:count]].sum() - before)
         yield Step(node.name, replace(now, weights=chosen), gain, added * (weight.size * masters + x.size) + mask)

@@ -37,7 +37,7 @@ class _Lowering:
         self.constants: list[Array] = []
         self.constant_index: dict[tuple[str, bytes], int] = {}
         self.locations: dict[str, Location] = {}
-        self.sizes = {space: 0 for space in Space}
+        self.sizes = dict.fromkeys(Space, 0)
         self.sizes[Space.ARENA] = layout.arena
         self.images: dict[Space, np.ndarray] = {}
 

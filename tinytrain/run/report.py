@@ -25,7 +25,7 @@ class RunReport:
 
     accuracy_before, _after: share of `evaluated` test samples that were right; None if none was evaluated
     loss_first, loss_last:   mean cross-entropy of the first and the last steps (see docs/json.md), in nats
-    linked, arena_used, stack_used, handler_stack_used, planned: bytes of SRAM
+    linked, arena_used, stack_used, handler_stack_used, planned: bytes of SRAM; flash: linked bytes of flash
     host_parameters_crc32:   None where the host did not repeat the run
     difference:              the first thing in which host and board differ, or None
     """
@@ -49,6 +49,7 @@ class RunReport:
     arena_used: int
     stack_used: int
     handler_stack_used: int
+    flash: int
     parameters_crc32: int
     host_parameters_crc32: int | None
     difference: str | None
@@ -86,6 +87,7 @@ class RunReport:
                 "stack_used": self.stack_used,
                 "handler_stack_used": self.handler_stack_used,
             },
+            "flash": {"linked": self.flash},
             "parameters_crc32": self.parameters_crc32,
             "host_parameters_crc32": self.host_parameters_crc32,
             "identical": self.identical,

@@ -41,7 +41,7 @@ def training_steps(
     epochs: int | None = None,
     steps: int | None = None,
     batch: int = 1,
-    lr: float = 0.01,
+    lr: float = 0.005,
     seed: int = 0,
     schedule: str = "cosine",
     flip: bool = False,
@@ -72,7 +72,7 @@ def _check(epochs: int | None, steps: int | None, batch: int, lr: float, schedul
     if epochs is None and steps is None:
         raise DataError("a run needs a number of epochs or of steps", fix="--epochs 3")
     if not math.isfinite(lr) or not 0 <= lr <= 3e38:
-        raise DataError(f"a learning rate of {lr}", why="it must be finite and not negative", fix="--lr 0.01")
+        raise DataError(f"a learning rate of {lr}", why="it must be finite and not negative", fix="--lr 0.005")
     if schedule not in SCHEDULES:
         raise DataError(f"there is no schedule '{schedule}'", fix=f"--schedule {' or '.join(SCHEDULES)}")
 

@@ -25,20 +25,25 @@ from tinytrain.run.report import EpochReport, RunReport, end_losses
 from tinytrain.run.schedule import Step, training_steps
 
 DEFAULT_EPOCHS = 3
-RATE_PER_SAMPLE = 0.01  # the default learning rate is this times the batch: a larger batch takes larger steps
+RATE_PER_SAMPLE = 0.005  # the default learning rate is this times the batch: a larger batch takes larger steps
 WINDOW = 8  # samples per line of progress
 LOSS_STEPS = 32  # the first and the last loss are means over about so many steps
 
 
 @dataclass(frozen=True)
 class RunProgress:
-    """Where a run is. stage: "build", "evaluate", "train", "count" or "replay"; loss, accuracy: of late."""
+    """Where a run is. stage: "build", "evaluate", "train", "count" or "replay"; loss, accuracy: of late.
+
+    epoch: the one in training, of `epochs`.
+    """
 
     stage: str
     done: int
     total: int
     loss: float | None = None
     accuracy: float | None = None
+    epoch: int | None = None
+    epochs: int | None = None
 
 
 Callback = Callable[[RunProgress], None]
@@ -92,7 +97,7 @@ def run_training(
 
     epochs, steps: how long; with both, whichever ends first (default: 3 epochs)
     batch:      samples per parameter update; more than 1 needs a plan that accumulates
-    lr:         of the mean gradient of a batch (default: 0.01 times the batch)
+    lr:         of the mean gradient of a batch (default: 0.005 times the batch)
     eval_count: test samples for the accuracy before and after (default: all)
     host:       repeat the run on the host and compare
     count:      count instructions, in a second short run
@@ -121,12 +126,14 @@ def run_training(
     program = Plan.load(facts.folder / "plan.json").program() if host else None
     progress(RunProgress("build", 0, 1))
     elf = emulate.build(facts.folder)
+    progress(RunProgress("build", 1, 1))
     board, counted, mine = _carry_out(facts, session, planned, program, count, progress)
     return RunReport(
         board=board.board, model=facts.model, steps=len(planned), batch=batch, learning_rate=rate, schedule=schedule,
         seed=seed, evaluated=session.evaluated, **_learned(session, board), instructions=counted,
-        linked=emulate.sections(elf).sram, planned=facts.planned_sram, arena_used=board.final.arena_used,
-        stack_used=board.final.stack_used, handler_stack_used=board.final.handler_stack_used,
+        linked=emulate.sections(elf).sram, flash=emulate.sections(elf).flash, planned=facts.planned_sram,
+        arena_used=board.final.arena_used, stack_used=board.final.stack_used,
+        handler_stack_used=board.final.handler_stack_used,
         parameters_crc32=board.final.parameters_crc32, host_parameters_crc32=mine.crcs[-1] if mine else None,
         difference=mine.difference(board) if mine else None, seconds=time.monotonic() - started,
     )  # fmt: skip
@@ -160,9 +167,8 @@ def _carry_out(
                     replay, program, session.stream, session.samples, progress_every=WINDOW,
                     progress=lambda done: seen.__setitem__(0, done), stop=stopped.is_set,
                 )  # fmt: skip
-            board = emulate.run(
-                facts.folder, session.stream, session.samples, progress=_board_progress(progress), progress_every=WINDOW
-            )
+            shown = _board_progress(session, progress)
+            board = emulate.run(facts.folder, session.stream, session.samples, progress=shown, progress_every=WINDOW)
             counted = _count(facts, session, steps, progress) if count else None
             return board, counted, _wait(future, seen, session, progress) if future else None
         except BaseException:
@@ -170,12 +176,19 @@ def _carry_out(
             raise
 
 
-def _board_progress(progress: Callback) -> Callable[[emulate.Progress], None]:
+def _board_progress(session: Session, progress: Callback) -> Callable[[emulate.Progress], None]:
+    """From a pass of the board to the whole run: training counts over all epochs."""
+    passes = session.stream.passes
+    total = sum(samples for kind, samples in passes if kind == "train")
+
     def report(seen: emulate.Progress) -> None:
-        training = seen.kind == "train"
-        accuracy = seen.window.correct / max(seen.window.samples, 1) if training else seen.accuracy
-        loss = seen.window.loss if training else None
-        progress(RunProgress("train" if training else "evaluate", seen.done, seen.total, loss, accuracy))
+        if seen.kind != "train":
+            progress(RunProgress("evaluate", seen.done, seen.total, accuracy=seen.accuracy))
+            return
+        earlier = [samples for kind, samples in passes[: seen.number] if kind == "train"]
+        accuracy = seen.window.correct / max(seen.window.samples, 1)
+        done, epoch = sum(earlier) + seen.done, len(earlier) + 1
+        progress(RunProgress("train", done, total, seen.window.loss, accuracy, epoch, session.epochs))
 
     return report
 

@@ -15,7 +15,7 @@ TYPICAL_FEATURE, LOGIT_SPAN = 4.0, 16.0
 
 
 def with_trained_head(graph: Graph, scheme: Scheme) -> Graph:
-    """The graph up to its classifier, which becomes a `classifier` node with parameters; what followed it is dropped."""
+    """The graph up to its classifier, which becomes a `classifier` node with parameters; what followed is dropped."""
     graph = graph.copy()
     old = classifier_node(graph)
     index = graph.nodes.index(old)
@@ -24,7 +24,9 @@ def with_trained_head(graph: Graph, scheme: Scheme) -> Graph:
     graph.outputs = [x.name]
     tail = {name: graph[name] for name in old.inputs}
     graph.drop_unused_tensors()
-    weight, scale, bias = _new_head(x, scheme.classes) if scheme.classes else _own_head(tail[old.inputs[1]], tail[old.inputs[2]])
+    weight, scale, bias = (
+        _new_head(x, scheme.classes) if scheme.classes else _own_head(tail[old.inputs[1]], tail[old.inputs[2]])
+    )
     names = [f"{old.name}.head.{part}" for part in ("bias", "weight")]
     # a master keeps what is smaller than a bias step; the int16 weight is its own
     master = f"{names[0]}.master" if scheme.update == "master" else None

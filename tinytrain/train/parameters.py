@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,7 +70,8 @@ def _cut(graph: Graph, node: Node, chosen: Slice, orders: dict[Axis, np.ndarray]
         graph.tensors[weight.name] = weight.but(role=Role.PARAMETER)
         return node
     axis = _axis(node, chosen)
-    names, blocks = [], []
+    names: list[str] = []
+    blocks: list[tuple[int, ...]] = []
     for run in runs_of(chosen, channel_count(graph, node, chosen.axis), orders.get((weight.name, axis))):
         names.append(_add_block(graph, weight, axis, axes[0], run))
         if axes[0] == axes[1]:
@@ -85,7 +87,7 @@ def runs_of(chosen: Slice, count: int, order: np.ndarray | None) -> list[Run]:
     """The trained and frozen runs of an axis after its channels were reordered."""
     trained = np.isin(np.arange(count) if order is None else order, chosen.channels)
     edges = [0, *(np.flatnonzero(np.diff(trained)) + 1), count]
-    return [Run(int(a), int(b - a), bool(trained[a])) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [Run(int(a), int(b - a), bool(trained[a])) for a, b in itertools.pairwise(edges)]
 
 
 def _add_block(graph: Graph, weight: Tensor, axis: int, output_axis: int, run: Run) -> str:

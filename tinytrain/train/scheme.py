@@ -110,14 +110,18 @@ def parse_scheme(document: Mapping[str, Any], graph: Graph) -> Scheme:
     for name, entry in document.get("layers", {}).items():
         if name not in by_name:
             known = ", ".join(list(by_name)[:6])
-            raise SchemeError(f"the scheme names a layer '{name}' that the model does not have", fix=f"layers: {known}, ...")
+            raise SchemeError(
+                f"the scheme names a layer '{name}' that the model does not have", fix=f"layers: {known}, ..."
+            )
         layers[name] = _parse_layer(graph, by_name[name], entry)
     scheme = Scheme(
         layers, document.get("classes"), document.get("update", "master"), bool(document.get("accumulate", False)),
         document.get("scaling", "qas"),
     )  # fmt: skip
     if scheme.update not in UPDATES or scheme.scaling not in SCALINGS:
-        raise SchemeError(f"unknown update '{scheme.update}' or scaling '{scheme.scaling}'", fix=f"{UPDATES}, {SCALINGS}")
+        raise SchemeError(
+            f"unknown update '{scheme.update}' or scaling '{scheme.scaling}'", fix=f"{UPDATES}, {SCALINGS}"
+        )
     if scheme.classes is not None and (not isinstance(scheme.classes, int) or scheme.classes < 2):
         raise SchemeError(f"a classifier has at least 2 classes, the scheme says {scheme.classes}")
     return scheme
@@ -203,7 +207,9 @@ def load_scheme(path: Path | str, graph: Graph, key: str | None = None) -> Schem
     if key is None:
         if "schemes" in document:
             keys = [f"{model}/{name}" for model, group in document["schemes"].items() for name in group]
-            raise SchemeError(f"'{path}' holds several schemes", fix=f"--scheme-key {keys[0]} (or {', '.join(keys[1:4])}, ...)")
+            raise SchemeError(
+                f"'{path}' holds several schemes", fix=f"--scheme-key {keys[0]} (or {', '.join(keys[1:4])}, ...)"
+            )
         return parse_scheme(document.get("scheme", document), graph)
     entry: Any = document.get("schemes", document)
     for part in key.split("/"):
