@@ -13,7 +13,7 @@ enum { PENDSTSET_BIT = 26, COUNTER_BITS = 24 };
 volatile uint32_t board_wraps; // the harness' only static
 void board_count_wrapped(void);
 
-// SysTick interrupt. In assembly because the host subtracts its length (COUNT_HANDLER_INSTRUCTIONS in count.py).
+// SysTick interrupt. In assembly because the host subtracts its length (HANDLER_INSTRUCTIONS in count.py).
 __attribute__((naked)) void board_count_wrapped(void) {
     __asm__ volatile(
         "ldr r0, =board_wraps\n\t"

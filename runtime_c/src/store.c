@@ -48,10 +48,11 @@ tt_status tt_model_save(const tt_model *model, tt_write_fn write, void *context)
 
 tt_status tt_model_load(const tt_model *model, tt_read_fn read, void *context) {
     header saved;
-    tt_status status = read(context, &saved, sizeof saved);
-    if (status != TT_OK) { return status; }
     const header own = header_of(model);
-    if (saved.magic != MAGIC || saved.identity != own.identity || saved.size != own.size) { return TT_BAD_STORE; }
+    tt_status status = read(context, &saved, sizeof saved);
+    if (status == TT_OK && (saved.magic != MAGIC || saved.identity != own.identity || saved.size != own.size)) {
+        status = TT_BAD_STORE;
+    }
     for (int32_t i = 0; i < SAVED_REGIONS && status == TT_OK; i++) {
         status = read(context, model->regions[i].memory, model->regions[i].size);
     }

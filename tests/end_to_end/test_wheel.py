@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,22 +37,19 @@ def test_the_wheel_plans_exports_and_trains(installed: Path, tmp_path: Path) -> 
     for name in ("mcunet-5fps.onnx", "pets3.npz"):
         shutil.copy(data / name, tmp_path)
 
-    def tinytrain(*args: str) -> dict:
-        environment = {**os.environ, "PYTHONPATH": str(installed), "TINYTRAIN_CACHE": str(tmp_path / "cache")}
-        result = subprocess.run(
-            [sys.executable, "-m", "tinytrain", *args, "--json"],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
+    def python(code: str, *args: str) -> str:
+        # -S and a path of our own: the checkout's editable install is not seen
+        path = f"import sys; sys.path[:0] = [{str(installed)!r}, {str(Path(numpy.__file__).parents[1])!r}]; "
+        environment = {**os.environ, "TINYTRAIN_CACHE": str(tmp_path / "cache")}
+        command = [sys.executable, "-S", "-c", path + code, *args]
+        result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert result.returncode == 0, result.stderr
-        return json.loads(result.stdout)
+        return result.stdout
 
-    where = subprocess.run(
-        [sys.executable, "-c", "import tinytrain, tinytrain.boards as b; print(tinytrain.__file__, b.__file__)"],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(installed)}, capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
+    def tinytrain(*args: str) -> dict:
+        return json.loads(python("from tinytrain.cli import main; main()", *args, "--json"))
+
+    where = python("import tinytrain.boards, tinytrain.cli; print(tinytrain.boards.__file__, tinytrain.cli.__file__)")
     assert all(path.startswith(str(installed)) for path in where.split()), where
     assert len(tinytrain("boards")["boards"]) >= 9
     plan = ("plan", "mcunet-5fps.onnx", "--data", "pets3.npz", "--board", "stm32f746", "--sram", "256K")

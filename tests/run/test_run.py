@@ -15,9 +15,9 @@ import tinytrain
 from tests.small import write_data
 from tinytrain.data import InputSpec, load_data
 from tinytrain.emulate import BoardReport, Marks, Pass, Window, sections
-from tinytrain.errors import DataError, EmulationError
+from tinytrain.errors import DataError, EmulationError, ToolMissing
 from tinytrain.plan import Plan
-from tinytrain.run import Replay, RunProgress, prepare, replay, training_steps
+from tinytrain.run import Replay, RunProgress, prepare, replay, session, training_steps
 
 pytestmark = pytest.mark.boards
 
@@ -101,13 +101,26 @@ def test_what_is_not_a_firmware_folder_is_refused(small_data: Path, tmp_path: Pa
         tinytrain.run(tmp_path, small_data)
 
 
+def test_a_host_that_fails_ends_the_board_at_once(
+    small_firmware: Path, small_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*arguments: object, **options: object) -> Replay:
+        raise ToolMissing("no C compiler on this machine")
+
+    monkeypatch.setattr(session, "replay", failing)
+    seen: list[RunProgress] = []
+    with pytest.raises(ToolMissing, match="no C compiler"):
+        tinytrain.run(small_firmware, small_data, epochs=50, progress=seen.append)
+    assert seen[-1].done < seen[-1].total or seen[-1].stage == "build"
+
+
 def repeated(folder: Path, data_path: Path) -> Replay:
     plan = Plan.load(folder / "plan.json")
     spec = InputSpec.from_dict(plan.input())
     data = load_data(data_path, spec)
     steps = training_steps(data.y_train, steps=10)
-    session = prepare(data, spec, steps, eval_count=5, seed=0, accumulates=False)
-    return replay(plan.program(), session.stream, session.samples, progress_every=4)
+    made = prepare(data, spec, steps, eval_count=5, seed=0, accumulates=False)
+    return replay(plan.program(), made.stream, made.samples, progress_every=4)
 
 
 def board_like(mine: Replay) -> BoardReport:

@@ -108,7 +108,7 @@ class Machine:
         ffi, lib = self._runtime.ffi, self._runtime.lib
         rows = ffi.new("tt_row[]", max(1, len(self.program.rows)))
         for row, spec in zip(rows, self.program.rows, strict=False):
-            args = ffi.new(f"{spec.kernel}_args *", self._values(spec.args))
+            args = ffi.new(f"{spec.kernel}_args *", self._values(spec.args, f"{spec.kernel}_args"))
             self._keep.append(args)
             row.kernel = ffi.cast("tt_kernel", ffi.addressof(lib, spec.kernel))
             row.args = args
@@ -116,21 +116,25 @@ class Machine:
         self._keep.append(rows)
         return ffi.new("tt_program *", {"rows": rows, "row_count": len(self.program.rows)})
 
-    def _values(self, args: Mapping[str, Any]) -> dict[str, Any]:
-        """Arguments as cffi takes them; the fields of the C struct and of `args` must be the same."""
-        return {key: self._value(value) for key, value in args.items()}
+    def _values(self, args: Mapping[str, Any], struct: Any) -> dict[str, Any]:
+        """Arguments as cffi takes them; the fields of the C struct (a name or a type) and of `args` are the same."""
+        ctype = self._runtime.ffi.typeof(struct) if isinstance(struct, str) else struct
+        fields = dict(ctype.fields)
+        if fields.keys() != args.keys():
+            raise ValueError(f"{ctype.cname}: fields {sorted(fields.keys() ^ args.keys())} are on one side only")
+        return {key: self._value(value, fields[key].type) for key, value in args.items()}
 
-    def _value(self, value: Any) -> Any:
+    def _value(self, value: Any, ctype: Any) -> Any:
         ffi = self._runtime.ffi
         match value:
             case Pointer():
                 return ffi.NULL if value.location is None else ffi.cast("void *", self._address(value.location))
             case StructArray():
-                items = ffi.new(f"{value.struct}[]", [self._values(item) for item in value.items])
+                items = ffi.new(f"{value.struct}[]", [self._values(item, value.struct) for item in value.items])
                 self._keep.append(items)
                 return items
             case dict():
-                return self._values(value)
+                return self._values(value, ctype)
         return value
 
     def _address(self, location: Location) -> int:

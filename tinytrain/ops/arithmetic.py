@@ -72,7 +72,7 @@ def requantize_single(x: np.ndarray, multiplier: np.ndarray, shift: np.ndarray) 
 
 
 def requantize(x: np.ndarray, multiplier: np.ndarray, shift: np.ndarray, rounding: str) -> np.ndarray:
-    """`rounding`: "double" (convolutions, add) or "single" (fully connected, mean), as LiteRT's reference kernels."""
+    """`rounding`: "double" (convolutions, mean) or "single" (fully connected), as LiteRT's reference kernels."""
     return {"double": requantize_double, "single": requantize_single}[rounding](x, multiplier, shift)
 
 

@@ -32,7 +32,7 @@ from tinytrain.ops.updates import add_updates, update_args, updated
 
 Block = tuple[int, int, int, int]
 # so many products of a weight and an activation less its zero point fit 32 bits
-SUM_LIMIT = am.INT32_MAX // (255 * 127)
+SUM_LIMIT = am.INT32_MAX // (255 * 128)
 
 
 def blocks_of(graph: Graph, node: Node) -> list[Block]:

@@ -32,7 +32,6 @@ class Plan:
     forward:   its graph
     board:     narrowed to the budgets
     exponents: initial gradient exponents, measured on the host
-    stack:     bytes of the main stack, the static bound of the linked firmware
     stack_path: the functions of the deepest call chain
     """
 

@@ -167,8 +167,10 @@ def _carry_out(
                     replay, program, session.stream, session.samples, progress_every=WINDOW,
                     progress=lambda done: seen.__setitem__(0, done), stop=stopped.is_set,
                 )  # fmt: skip
-            shown = _board_progress(session, progress)
-            board = emulate.run(facts.folder, session.stream, session.samples, progress=shown, progress_every=WINDOW)
+            board = emulate.run(
+                facts.folder, session.stream, session.samples, progress=_board_progress(session, progress, future),
+                progress_every=WINDOW,
+            )  # fmt: skip
             counted = _count(facts, session, steps, progress) if count else None
             return board, counted, _wait(future, seen, session, progress) if future else None
         except BaseException:
@@ -176,12 +178,16 @@ def _carry_out(
             raise
 
 
-def _board_progress(session: Session, progress: Callback) -> Callable[[emulate.Progress], None]:
-    """From a pass of the board to the whole run: training counts over all epochs."""
+def _board_progress(
+    session: Session, progress: Callback, host: Future[Replay] | None
+) -> Callable[[emulate.Progress], None]:
+    """From a pass of the board to the whole run: training counts over all epochs. A host that failed ends the run."""
     passes = session.stream.passes
     total = sum(samples for kind, samples in passes if kind == "train")
 
     def report(seen: emulate.Progress) -> None:
+        if host is not None and host.done():
+            host.result()
         if seen.kind != "train":
             progress(RunProgress("evaluate", seen.done, seen.total, accuracy=seen.accuracy))
             return

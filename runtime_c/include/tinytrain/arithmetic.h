@@ -37,10 +37,15 @@ static inline int32_t tt_requantize_double(int32_t x, int32_t multiplier, int32_
     return tt_rounding_divide_by_power_of_two((int32_t)((product + (1 << 30)) >> 31), left - shift);
 }
 
-// floor(x * multiplier * 2^(shift - 31) + 1/2): one rounding. -31 <= shift <= 30.
+// floor(x * multiplier * 2^(shift - 31) + 1/2), saturated to 32 bits: one rounding. -31 <= shift <= 30.
 static inline int32_t tt_requantize_single(int32_t x, int32_t multiplier, int32_t shift) {
     const int32_t right = 31 - shift;
-    return (int32_t)(((int64_t)x * multiplier + ((int64_t)1 << (right - 1))) >> right);
+    return tt_saturate32(((int64_t)x * multiplier + ((int64_t)1 << (right - 1))) >> right);
+}
+
+// value + zero_point, clamped; no sum overflows. The clamp lies within int8.
+static inline int8_t tt_clamped_output(int32_t value, int32_t zero_point, int32_t low, int32_t high) {
+    return (int8_t)(tt_clamp(value, low - zero_point, high - zero_point) + zero_point);
 }
 
 static inline int32_t tt_requantize(int32_t x, int32_t multiplier, int32_t shift, int32_t single_rounding) {

@@ -74,7 +74,7 @@ TT_INNER_LOOP static void finish(const tt_conv2d_s8_args *a, const int32_t *sums
     for (int32_t r = 0; r < rows; r++) {
         const int32_t total = tt_saturating_add(sums[r], a->bias[co + r]);
         const int32_t value = tt_requantize(total, a->multiplier[co + r], a->shift[co + r], a->single_rounding);
-        y[r] = (int8_t)tt_clamp(value + a->y_zero_point, a->clamp_low, a->clamp_high);
+        y[r] = tt_clamped_output(value, a->y_zero_point, a->clamp_low, a->clamp_high);
     }
 }
 

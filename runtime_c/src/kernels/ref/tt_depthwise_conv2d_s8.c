@@ -44,7 +44,7 @@ static int32_t sum_one(const tt_depthwise_conv2d_s8_args *a, const tt_depthwise_
 static int8_t finish(const tt_depthwise_conv2d_s8_args *a, int32_t sum, int32_t co) {
     const int32_t total = tt_saturating_add(sum, a->bias[co]);
     const int32_t value = tt_requantize(total, a->multiplier[co], a->shift[co], a->single_rounding);
-    return (int8_t)tt_clamp(value + a->y_zero_point, a->clamp_low, a->clamp_high);
+    return tt_clamped_output(value, a->y_zero_point, a->clamp_low, a->clamp_high);
 }
 
 static void pixel(const tt_depthwise_conv2d_s8_args *a, const tt_patch *at, int8_t *y) {
