@@ -78,6 +78,7 @@ def show(plan: dict, run: dict, seconds: float) -> None:
         + ("the same bits" if same else "[red]DIFFERENT[/red]")
         + f"\n{seconds:.0f} s; results in {OUT.relative_to(ROOT)}/"
     )
+    write_benchmark(plan, run)
     checks = {
         "accuracy of at least 90 %": accuracy["after"] >= 0.9,
         "planned SRAM = linked SRAM": sram["total"] == linked["linked"],
@@ -90,6 +91,39 @@ def show(plan: dict, run: dict, seconds: float) -> None:
     if failed:
         console.print(f"[red]not reached: {', '.join(failed)}[/red]")
         sys.exit(1)
+
+
+def write_benchmark(plan: dict, run: dict) -> None:
+    """With --write: the demo's section of docs/benchmarks.md."""
+    if "--write" not in sys.argv:
+        return
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    from common import publish, table
+
+    sram, flash, linked, phases = plan["sram"], plan["flash"], run["sram"], run["instructions"]["phases"]
+    stack = linked["stack_used"] + linked["handler_stack_used"]
+    bytes_table = table(
+        ("bytes", "planned", "linked", "measured", "budget"),
+        [
+            ("SRAM", f"{sram['total']:,}", f"{linked['linked']:,}", "", f"{sram['budget']:,}"),
+            (f"arena (lower bound {sram['arena_lower_bound']:,})", f"{sram['arena']:,}", "",
+             f"{linked['arena_used']:,}", ""),
+            ("parameters, masters, optimizer", f"{sram['parameters'] + sram['masters'] + sram['optimizer']:,}",
+             "", "", ""),
+            ("stacks (static bound)", f"{sram['stack']:,}", "", f"{stack:,}", ""),
+            ("flash", f"{flash['total']:,}", f"{run['flash']['linked']:,}", "", f"{flash['budget']:,}"),
+        ],
+    )
+    counts = run["instructions"]
+    text = (
+        f"Test accuracy {run['accuracy']['before']:.1%} before, **{run['accuracy']['after']:.1%}** after "
+        f"{run['steps']} steps; parameters on the board {run['parameters_crc32']:08x}, on the host "
+        f"{run['host_parameters_crc32']:08x}.\n\n{bytes_table}\n"
+        f"Instructions: {counts['inference']:,} per inference, {counts['train_step']:,} per training step ("
+        + ", ".join(f"{name} {count:,}" for name, count in phases.items() if count)
+        + f"). MACs: {plan['macs']['forward']:,} forward, {plan['macs']['backward']:,} backward and update.\n"
+    )
+    publish("demo", text)
 
 
 if __name__ == "__main__":

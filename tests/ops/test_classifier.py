@@ -69,6 +69,15 @@ def test_a_thousand_classes_over_extremes():
         assert_host_equals_oracle(forward_graph(case, bias, weight, scales), {"x": x})
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_largest_sums_do_not_overflow(sign):
+    """Every product is as large as it can be, with the same sign: partial sums of 32 bits hold 256 of them."""
+    case = {"inputs": (2000,), "classes": 2, "zero_point": -128}
+    graph = forward_graph(case, np.zeros(2, np.int32), np.full((2, 2000), sign * LIMIT, np.int16), np.full(2, 1e-10))
+    got = assert_host_equals_oracle(graph, {"x": np.full(2000, 127, np.int8)})["y"]
+    assert abs(got[0] - sign * 2000 * 255 * LIMIT * 0.02 * 1e-10 * 65536) < 1
+
+
 def test_logits_saturate():
     case = {"inputs": (8,), "classes": 2, "zero_point": -128}
     weight = np.stack([np.full(8, LIMIT), np.full(8, -LIMIT)]).astype(np.int16)
@@ -124,7 +133,7 @@ def test_a_weight_moves_by_rate_times_gradient_over_scale_and_stays_in_its_range
         np.zeros((3, 6), np.int16), scales, {"block": (0, 3, 0, 6), "kernel": (1, 1), "x_scale": 0.02},
     )  # fmt: skip
     got = run(graph, {"x": x, "gy": gy}, 0.5)["p"]
-    want = -0.5 * (gy * 2.0**-15)[:, None] * (x + 5) * 0.02 / scales[:, None]
+    want = -0.5 * (gy * 2.0**-15)[:, None] * (x.astype(float) + 5) * 0.02 / scales[:, None]
     np.testing.assert_allclose(got, np.clip(want, -LIMIT, LIMIT), atol=0.51)
     got = run(graph, {"x": x, "gy": gy}, 1e6)["p"]
     assert set(np.abs(got[:2]).ravel()) == {LIMIT}

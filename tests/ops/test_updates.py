@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Updates: the change of a parameter is lr * gradient / scale, nothing smaller than a step is lost, ranges hold."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from tests.ops.update_graphs import run, update_graph
+from tests.oracle import activation, gradient
+from tests.twins import no_undefined_behaviour, twins
+from tinytrain.errors import SchemeError
+from tinytrain.graph import Graph
+from tinytrain.ops.training import HYPER
+from tinytrain.ops.updates import Mode, apply_delta, total_shift
+
+DELTAS = sorted({s * (2**k) + d for k in (0, 7, 8, 15, 16, 30, 31, 47, 48, 61) for s in (1, -1) for d in (-1, 0, 1)} | {2**62, -(2**62)})
+VALUES = {
+    Mode.MASTER8: [-127, -1, 0, 126, 127], Mode.STOCHASTIC8: [-127, -1, 0, 126, 127],
+    Mode.WEIGHT16: [-32512, -1, 0, 32511, 32512], Mode.BIAS: [-(2**31), -(2**31) + 1, 0, 2**31 - 1],
+    Mode.BIAS_STOCHASTIC: [-(2**31), 0, 2**31 - 1], Mode.ACCUMULATE: [-(2**31), 0, 2**31 - 1],
+}  # fmt: skip
+DTYPES = {Mode.MASTER8: np.int8, Mode.STOCHASTIC8: np.int8, Mode.WEIGHT16: np.int16}
+MASTERS = {Mode.MASTER8: (np.int8, 8, [-128, -1, 0, 127], 127), Mode.BIAS: (np.int16, 16, [-32768, 0, 32767], 2**31 - 1)}
+
+
+@pytest.fixture(autouse=True)
+def defined(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
+    with no_undefined_behaviour(capfd):
+        yield
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_a_delta_is_subtracted_exactly_and_saturates_in_numpy_and_c(mode: Mode) -> None:
+    dtype = DTYPES.get(mode, np.int32)
+    fraction_type, bits, fractions, limit = MASTERS.get(mode, (None, 0, [0], 0))
+    for value, fraction, delta in itertools.product(VALUES[mode], fractions, DELTAS):
+        targets = [np.array([value], dtype)] + ([np.array([fraction], fraction_type)] if fraction_type else [])
+        got = [array[0].item() for array in apply_delta(mode, np.array([delta], np.int64), targets)]
+        if mode is Mode.ACCUMULATE:
+            want = [min(max(value + min(max(delta, -(2**31)), 2**31 - 1), -(2**31)), 2**31 - 1)]
+        elif fraction_type:
+            whole = (value << bits) + fraction - min(max(delta, -(2**48)), 2**48)
+            whole = min(max(whole, -(limit << bits)), limit << bits)
+            want = [(whole + (1 << bits - 1)) >> bits, 0]
+            want[1] = whole - (want[0] << bits)
+        else:
+            low, high = {8: (-127, 127), 16: (-32512, 32512), 32: (-(2**31), 2**31 - 1)}[targets[0].itemsize * 8]
+            want = [min(max(value - delta, low), high)]
+        assert got == want, (mode, value, fraction, delta)
+        parameter, master, total = targets[0].copy(), (targets[1:] or [np.zeros(1, np.int8)])[0].copy(), np.array([value], np.int32)
+        ffi = twins().ffi
+        twins().lib.shim_apply(
+            int(mode), ffi.cast("void *", parameter.ctypes.data), ffi.cast("void *", master.ctypes.data),
+            ffi.cast("int32_t *", total.ctypes.data), delta,
+        )  # fmt: skip
+        c = [int(total[0])] if mode is Mode.ACCUMULATE else [int(parameter[0]), int(master[0])][: len(want)]
+        assert c == want, (mode, value, fraction, delta)
+
+
+def layer(dtype: str, master: bool, scales, weight=None, exponent=-15, scaling="qas", size=(4, 5), accumulate=False) -> Graph:
+    """The weight of a layer of one pixel."""
+    weight = np.zeros(size, dtype) if weight is None else weight
+    attrs = {"x_scale": 0.02, "block": (0, size[0], 0, size[1]), "kernel": (1, 1), "scaling": scaling}
+    operands = [activation("x", (size[1],), 0.02, -5), gradient("gy", (size[0],), exponent)]
+    return update_graph("conv2d_weight_update", operands, weight, scales, attrs, master=master, accumulate=accumulate)
+
+
+@pytest.mark.parametrize("scaling", ["qas", "none"])
+def test_a_channels_change_is_scaled_by_its_quantization(scaling: str) -> None:
+    """An int8 weight of step s moves by lr * g / s of its steps: s^-2 times what a plain int8 update would do."""
+    rng = np.random.default_rng(0)
+    x, gy = rng.integers(-128, 128, 5).astype(np.int8), np.array([9000, -20000, 31000, 500], np.int16)
+    scales = np.array([0.01, 0.05, 0.2, 0.02])
+    after = run(layer("int8", True, scales, scaling=scaling), {"x": x, "gy": gy}, 0.25)
+    real = (gy * 2.0**-15)[:, None] * (x.astype(float) + 5) * 0.02
+    gain = 1 / scales if scaling == "qas" else scales
+    got = after["p"] + after["p.master"] / 256
+    np.testing.assert_allclose(got, -0.25 * real * gain[:, None], atol=0.51 / 256)
+
+
+def test_updates_far_below_a_step_are_kept_by_the_master() -> None:
+    """Two hundredths of a step, a thousand times: truncation would have left the weight where it was."""
+    x, gy = np.full(5, 45, np.int8), np.full(4, 3277, np.int16)  # 50 steps of 0.02 are 1.0; gy is 0.1
+    graph = layer("int8", True, 1.0)
+    after = run(graph, {"x": x, "gy": gy}, 0.2, steps=1000)
+    got = after["p"] + after["p.master"] / 256
+    assert np.all(after["p"] < -15)
+    np.testing.assert_allclose(got, -1000 * 5 / 256, atol=1e-9)  # 0.02 rounds to 5/256
+
+
+def test_updates_far_below_a_step_are_kept_on_average_by_stochastic_rounding() -> None:
+    x, gy = np.full(50, 45, np.int8), np.full(40, 3277, np.int16)
+    graph = layer("int8", False, 1.0, size=(40, 50))
+    machine_steps = 40
+    moved = np.zeros((40, 50))
+    for step in range(machine_steps):
+        after = run(graph, {"x": x, "gy": gy}, 0.2, seed=step)  # from zero each time
+        assert set(np.unique(after["p"]).tolist()) <= {-1, 0}
+        moved += after["p"]
+    assert abs(moved.mean() / machine_steps + 0.02) < 5 * np.sqrt(0.02 / moved.size / machine_steps)
+
+
+def test_neither_rounding_drifts_towards_zero() -> None:
+    """Gradients that cancel leave weights of either sign where they are."""
+    weight = np.array([[100, -100, 3, -3, 0]] * 4, np.int8)
+    for master in (True, False):
+        graph = layer("int8", master, 1.0, weight)
+        rng = np.random.default_rng(0)
+        total = np.zeros(weight.shape)
+        for seed in range(200):
+            gy = (rng.integers(1, 3000, 4) * (1 if seed % 2 else -1)).astype(np.int16)
+            after = run(graph, {"x": np.full(5, 45, np.int8), "gy": gy}, 0.2, seed=seed)
+            total += after["p"] - weight + (after["p.master"] / 256 if master else 0)
+        drift = (total * np.sign(weight)).sum() / total.size
+        assert abs(drift) < 1.5, f"master={master}: {drift}"
+
+
+def test_weights_stay_symmetric() -> None:
+    """-128 is never reached: int8 weights are symmetric."""
+    for dtype, master, limit in (("int8", True, 127), ("int8", False, 127), ("int16", False, 32512)):
+        graph = layer(dtype, master, 1e-3)
+        for sign in (1, -1):
+            after = run(graph, {"x": np.full(5, 127, np.int8), "gy": np.full(4, sign * 32767, np.int16)}, 1000.0, steps=2)
+            assert set(after["p"].ravel().tolist()) == {-sign * limit}
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, np.inf, np.nan, 1e-45, 1e40])
+def test_a_scale_that_no_multiplier_can_hold_is_refused(scale: float) -> None:
+    graph = layer("int8", True, [0.1, scale, 0.1, 0.1])
+    with pytest.raises(SchemeError, match="'layer' cannot be trained: channel 1 has the update factor"), np.errstate(all="ignore"):
+        run(graph, {"x": np.zeros(5, np.int8), "gy": np.zeros(4, np.int16)}, 0.1)
+
+
+@pytest.mark.parametrize("pixels", [1, 257, 66000])
+def test_the_reducing_shift_brings_the_largest_sum_into_32_bits_and_no_further(pixels: int) -> None:
+    operands = [activation("x", (1, pixels, 1)), gradient("gy", (1, pixels, 1))]
+    attrs = {"x_scale": 1.0, "block": (0, 1, 0, 1), "kernel": (1, 1)}
+    graph = update_graph("conv2d_weight_update", operands, np.zeros((1, 1, 1, 1), np.int8), 1.0, attrs)
+    shift = total_shift(graph, graph.nodes[0])
+    largest = pixels * 32768 * 255
+    assert largest >> shift < 2**31
+    assert shift == 0 or largest >> (shift - 1) >= 2**31
+    run(graph, {"x": np.full((1, pixels, 1), -128, np.int8), "gy": np.full((1, pixels, 1), -32768, np.int16)}, 1e-12)
+
+
+def test_the_largest_products_are_exact() -> None:
+    """66000 pixels of the largest gradient and the largest difference: the sum passes 32 bits."""
+    pixels = 66000
+    operands = [activation("x", (1, pixels, 1), 1.0, 127), gradient("gy", (1, pixels, 1), -40)]
+    attrs = {"x_scale": 1.0, "block": (0, 1, 0, 1), "kernel": (1, 1)}
+    graph = update_graph("conv2d_weight_update", operands, np.zeros((1, 1, 1, 1), np.int8), 0.01, attrs, master=True)
+    after = run(graph, {"x": np.full((1, pixels, 1), -128, np.int8), "gy": np.full((1, pixels, 1), -32768, np.int16)}, 0.5)
+    want = -Fraction(pixels * 255 * 32768) / 2**40 * Fraction(0.5) / Fraction(0.01)
+    got = after["p"].item() + after["p.master"].item() / 256
+    assert abs(got - float(want)) <= 1 / 256
+
+
+def test_two_parameters_never_share_random_words() -> None:
+    """Each update node has a stream of its own, also the nodes that end a batch."""
+    graph = layer("int8", False, 1.0, accumulate=True)
+    streams = [node.attrs["stream"] for node in graph.nodes]
+    assert len(set(streams)) == len(streams) == 2
+    assert graph[HYPER].role == "state"
