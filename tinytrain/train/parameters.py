@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinytrain.errors import SchemeError
 from tinytrain.graph import Graph, Node, Quantization, Role, Tensor
 from tinytrain.ops import lookup
 from tinytrain.passes.co_permute import Axis, co_permute
-from tinytrain.train.scheme import Scheme, Slice, channel_count
+from tinytrain.train.scheme import LayerUpdate, Scheme, Slice, channel_count
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ def with_parameters(graph: Graph, scheme: Scheme) -> tuple[Graph, dict[Axis, np.
 
     Also returns the channel orders the co-permute pass chose.
     """
+    _refuse_shared(graph, scheme)
     graph, orders = co_permute(graph, _wanted_axes(graph, scheme))
     for index, node in enumerate(graph.nodes):
         update = scheme.layers.get(node.name)
@@ -42,6 +44,22 @@ def with_parameters(graph: Graph, scheme: Scheme) -> tuple[Graph, dict[Axis, np.
         _add_state(graph, name, scheme)
     graph.drop_unused_tensors()
     return graph, orders
+
+
+def _refuse_shared(graph: Graph, scheme: Scheme) -> None:
+    """SchemeError where a trained weight or bias belongs to more than one layer."""
+    readers = graph.consumers()
+    for node in graph.nodes:
+        update = scheme.layers.get(node.name, LayerUpdate())
+        for what, name, trained in (("bias", node.inputs[1:2], update.bias), ("weight", node.inputs[2:3], update.weights)):
+            others = [other.name for tensor in name for other in readers[tensor] if other.name != node.name]
+            if trained and others:
+                raise SchemeError(
+                    f"'{node.name}' cannot be trained: its {what} is shared with '{others[0]}'",
+                    where=graph.name,
+                    why="a shared parameter would need the gradients of all its layers summed; layers are trained one by one",
+                    fix=f"leave the {what} of '{node.name}' out of the scheme, or untie the layers before export",
+                )
 
 
 def _wanted_axes(graph: Graph, scheme: Scheme) -> dict[Axis, tuple[int, ...]]:

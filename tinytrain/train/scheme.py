@@ -102,6 +102,8 @@ def classifier_node(graph: Graph) -> Node:
 
 def parse_scheme(document: Mapping[str, Any], graph: Graph) -> Scheme:
     """A Scheme from its JSON form; every name and channel is checked against the graph."""
+    if not isinstance(document, Mapping) or not isinstance(document.get("layers", {}), Mapping):
+        raise SchemeError("a scheme is an object, and so are its 'layers'", fix="see docs/architecture.md, 'Scheme'")
     unknown = set(document) - {"layers", "classes", "update", "accumulate", "scaling"}
     if unknown:
         raise SchemeError(f"a scheme has no field '{sorted(unknown)[0]}'", fix="see docs/architecture.md, 'Scheme'")
@@ -129,7 +131,8 @@ def parse_scheme(document: Mapping[str, Any], graph: Graph) -> Scheme:
 
 def _parse_layer(graph: Graph, node: Node, entry: Mapping[str, Any]) -> LayerUpdate:
     where = f"layer '{node.name}'"
-    keys = [key for key in ("weights", "input_channels", "output_channels") if entry.get(key)]
+    known = ("weights", "input_channels", "output_channels")
+    keys = [key for key in known if entry.get(key)] if isinstance(entry, Mapping) else [*known]
     if len(keys) > 1 or set(entry) - {"bias", "weights", "input_channels", "output_channels"}:
         raise SchemeError("a layer has 'bias' and one of 'weights', 'input_channels', 'output_channels'", where=where)
     if not keys:
@@ -142,7 +145,8 @@ def _parse_layer(graph: Graph, node: Node, entry: Mapping[str, Any]) -> LayerUpd
     value, count = entry[keys[0]], channel_count(graph, node, axis)
     if isinstance(value, int | float) and 0 < value <= 1:
         return LayerUpdate(bool(entry.get("bias", False)), largest_channels(graph, node, axis, float(value)))
-    channels = tuple(sorted({int(c) for c in value})) if isinstance(value, list | tuple) else ()
+    listed = isinstance(value, list | tuple) and all(isinstance(channel, int) for channel in value)
+    channels = tuple(sorted(set(value))) if listed else ()
     if not channels or channels[0] < 0 or channels[-1] >= count:
         raise SchemeError(f"channels {value!r} are not within 0..{count - 1}", where=where)
     return LayerUpdate(bool(entry.get("bias", False)), _whole_or(Slice(axis, channels), count))
@@ -182,7 +186,7 @@ def published_scheme(entry: Mapping[str, Any], graph: Graph) -> Scheme:
     layers = trainable_layers(graph)
     indices, ratios = entry.get("manual_weight_idx") or [], entry.get("weight_update_ratio") or []
     biases = int(entry.get("n_bias_update", 0))
-    if len(indices) != len(ratios) or any(not 0 <= i < len(layers) for i in indices) or biases > len(layers):
+    if len(indices) != len(ratios) or any(i not in range(len(layers)) for i in indices) or biases > len(layers):
         raise SchemeError(f"the scheme does not fit a model of {len(layers)} convolutions", why=f"indices {indices}")
     updates = {node.name: LayerUpdate(bias=True) for node in layers[len(layers) - biases :]}
     for index, ratio in zip(indices, ratios, strict=True):
