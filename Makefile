@@ -25,6 +25,7 @@ boards: bootstrap
 	@$(BIN)/python benchmarks/boards.py
 
 benchmarks: bootstrap
+	@$(BIN)/python examples/demo.py --write
 	@$(BIN)/python benchmarks/models.py --write
 	@$(BIN)/python benchmarks/boards.py --write
 

@@ -2,13 +2,14 @@
 """Put channels in an order that makes every trained slice one contiguous block, as far as the slices allow.
 
 All producers and consumers of a stream of channels share one order, so the order of a group of tied axes is chosen
-once: channels in more slices come first. Nested slices become prefixes; slices that are not nested keep a short list
-of runs. The graph computes the same bits before and after.
+once. Nested slices become prefixes, two slices that cross share their common channels in the middle; where not all can
+be contiguous, a slice keeps a short list of runs. The graph computes the same bits before and after.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from itertools import permutations
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from tinytrain.graph import Graph, Quantization, Role
 from tinytrain.ops import lookup
 
 Axis = tuple[str, int]
+MOST_PARTS = 7  # all orders of so many parts are tried, 5040 of them; three slices have no more
 
 
 def co_permute(graph: Graph, wanted: Mapping[Axis, tuple[int, ...]]) -> tuple[Graph, dict[Axis, np.ndarray]]:
@@ -29,9 +31,7 @@ def co_permute(graph: Graph, wanted: Mapping[Axis, tuple[int, ...]]) -> tuple[Gr
         slices = sorted((set(wanted[axis]) for axis in members if axis in wanted), key=len, reverse=True)
         if not slices or root in pinned:
             continue
-        count = graph[root[0]].shape[root[1]]
-        key = [tuple(channel not in chosen for chosen in slices) for channel in range(count)]
-        order = np.array(sorted(range(count), key=lambda channel: (key[channel], channel)))
+        order = channel_order(graph[root[0]].shape[root[1]], slices)
         orders |= dict.fromkeys(members, order)
     graph = graph.copy()
     for (name, axis), order in orders.items():
@@ -44,6 +44,34 @@ def co_permute(graph: Graph, wanted: Mapping[Axis, tuple[int, ...]]) -> tuple[Gr
             data = np.ascontiguousarray(np.take(tensor.data, order, axis))
             graph.tensors[name] = tensor.but(data=data, quantization=quantization)
     return graph, orders
+
+
+def channel_order(count: int, slices: Sequence[Collection[int]]) -> np.ndarray:
+    """The order of `count` channels that cuts the slices into the fewest runs; larger slices are given first.
+
+    Channels that are in the same slices form a part, and stay together.
+    """
+    parts: dict[tuple[bool, ...], list[int]] = {}
+    for channel in range(count):
+        parts.setdefault(tuple(channel not in chosen for chosen in slices), []).append(channel)
+    best = sorted(parts)  # channels in more slices come first: nested slices are prefixes
+    fewest = _runs(best)
+    for order in permutations(best) if len(best) <= MOST_PARTS else ():
+        if fewest == len(slices):
+            break
+        if (runs := _runs(order)) < fewest:
+            best, fewest = list(order), runs
+    return np.array([channel for part in best for channel in parts[part]])
+
+
+def _runs(order: Sequence[tuple[bool, ...]]) -> int:
+    """How many runs the slices have when their parts come in this order; a part says which slices it is outside of."""
+    before = (True,) * len(order[0])
+    runs = 0
+    for part in order:
+        runs += sum(was and not now for was, now in zip(before, part, strict=True))
+        before = part
+    return runs
 
 
 def channel_groups(graph: Graph) -> dict[Axis, Axis]:

@@ -24,6 +24,7 @@ from tinytrain.train import Scheme, all_weights, classifier_node, trainable_laye
 HEAD_SAMPLES, FISHER_SAMPLES = 256, 48
 HEAD_RATE = 0.02
 FISHER_RATE = 2.0**-6
+SETTLING = 16  # steps before anything is measured: gradients saturate until their exponents, layer by layer, have risen
 Progress = Callable[[str, int, int], None]
 
 
@@ -55,6 +56,8 @@ def fisher(
     channels = {name: np.zeros(_channel_count(forward, name)) for name in layers}
     updates = [node for node in graph.nodes if node.phase is Phase.UPDATE and node.origin in layers]
     chosen = order[:FISHER_SAMPLES]
+    for index in np.resize(chosen, SETTLING):
+        machine.train_step(samples[index], int(labels[index]))
     for done, index in enumerate(chosen):
         for node in updates:
             machine.view(graph[node.attrs["parameter"]].accumulator or "")[...] = 0

@@ -117,7 +117,7 @@ class Plan:
             raise SchemeError(f"the plan file '{path}' cannot be read", why=str(error)) from None
         try:
             return _from_document(path, document)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SchemeError(
                 f"'{path}' is not a plan", why=f"{type(error).__name__}: {error}", fix="make it with tinytrain plan"
             ) from None
