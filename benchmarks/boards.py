@@ -21,8 +21,8 @@ from tinytrain.boards import Board, load
 from tinytrain.data import InputSpec, gather_samples, load_data
 from tinytrain.frontends import load_model
 from tinytrain.host import Machine
-from tinytrain.plan import Plan, export_plan, make_plan
-from tinytrain.plan.make import Samples
+from tinytrain.planner import Plan, export_plan, make_plan
+from tinytrain.planner.make import Samples
 from tinytrain.train import all_weights, load_scheme
 
 DATA = ROOT / "examples" / "data"

@@ -16,20 +16,19 @@ __all__ = ["Dataset", "InputSpec", "__version__", "export", "load", "load_data",
 
 _HOMES = {
     "load": "tinytrain.api",
+    "plan": "tinytrain.api",
     "export": "tinytrain.api",
+    "run": "tinytrain.api",
     "Dataset": "tinytrain.data",
     "InputSpec": "tinytrain.data",
     "load_data": "tinytrain.data",
 }
-_PACKAGES = ("plan", "run")  # can be called, see callable_package.py
 
 
 def _import(name: str) -> Any:
     """Names are imported when they are first used: `import tinytrain` costs nothing."""
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
-    if name in _PACKAGES:
-        return importlib.import_module(f"tinytrain.{name}")
     if name == "__version__":
         from importlib.metadata import version
 

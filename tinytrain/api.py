@@ -21,9 +21,9 @@ from tinytrain.data import Dataset, InputSpec, check_data, gather_samples, load_
 from tinytrain.errors import SchemeError
 from tinytrain.frontends import load_model
 from tinytrain.graph import Graph
-from tinytrain.plan import Plan, export_plan, make_plan
-from tinytrain.plan.make import Samples
-from tinytrain.run import run_training
+from tinytrain.planner import Plan, export_plan, make_plan
+from tinytrain.planner.make import Samples
+from tinytrain.session import run_training
 from tinytrain.train import Scheme, all_weights, load_scheme, parse_scheme
 
 PLANNING_SAMPLES = 1024  # at most; importance and exponents are measured on a few of them

@@ -15,7 +15,7 @@ from tests.small import CLASSES, SIZE, arrays, write_model
 from tinytrain.data import Dataset, InputSpec
 from tinytrain.errors import DataError, OutputError, SchemeError
 from tinytrain.graph import Graph
-from tinytrain.plan import Plan
+from tinytrain.planner import Plan
 from tinytrain.train import Scheme
 
 
@@ -26,7 +26,7 @@ def test_importing_tinytrain_loads_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "first", ["", "import tinytrain.plan, tinytrain.run; ", "from tinytrain.run import RunReport; "]
+    "first", ["", "import tinytrain.planner, tinytrain.session; ", "from tinytrain.session import RunReport; "]
 )
 def test_functions_keep_their_names_whatever_is_imported_first(first: str) -> None:
     code = (

@@ -15,7 +15,7 @@ from tinytrain.cli.application import FAILED, Application, print_json
 from tinytrain.errors import OutputError, TinytrainError
 
 if TYPE_CHECKING:
-    from tinytrain.run import RunProgress
+    from tinytrain.session import RunProgress
 
 app = typer.Typer(
     cls=Application,

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from tinytrain.boards import Board
-from tinytrain.plan import Plan
+from tinytrain.planner import Plan
 from tinytrain.report.model import ModelFigures, uint8_meaning
-from tinytrain.run import RunReport
+from tinytrain.session import RunReport
 from tinytrain.train import LayerUpdate, trainable_layers
 
 PIPED_WIDTH = 140  # columns where nobody says how wide the screen is

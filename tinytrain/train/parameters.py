@@ -51,13 +51,14 @@ def _refuse_shared(graph: Graph, scheme: Scheme) -> None:
     readers = graph.consumers()
     for node in graph.nodes:
         update = scheme.layers.get(node.name, LayerUpdate())
-        for what, name, trained in (("bias", node.inputs[1:2], update.bias), ("weight", node.inputs[2:3], update.weights)):
+        parts = (("bias", node.inputs[1:2], update.bias), ("weight", node.inputs[2:3], update.weights))
+        for what, name, trained in parts:
             others = [other.name for tensor in name for other in readers[tensor] if other.name != node.name]
             if trained and others:
                 raise SchemeError(
                     f"'{node.name}' cannot be trained: its {what} is shared with '{others[0]}'",
                     where=graph.name,
-                    why="a shared parameter would need the gradients of all its layers summed; layers are trained one by one",
+                    why="a shared parameter would need the gradients of all its layers summed",
                     fix=f"leave the {what} of '{node.name}' out of the scheme, or untie the layers before export",
                 )
 

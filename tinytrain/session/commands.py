@@ -11,7 +11,7 @@ import numpy as np
 from tinytrain.data import Dataset, InputSpec, gather_samples
 from tinytrain.emulate import CommandStream
 from tinytrain.errors import DataError
-from tinytrain.run.schedule import Step
+from tinytrain.session.schedule import Step
 
 LOGIT_SAMPLES = 4  # test samples whose logits are compared bit for bit at the end
 

@@ -17,12 +17,12 @@ from tinytrain import emulate
 from tinytrain.data import Dataset, InputSpec, check_data, load_data
 from tinytrain.emulate.protocol import Operation
 from tinytrain.errors import DataError, EmulationError
-from tinytrain.plan import Plan
+from tinytrain.planner import Plan
 from tinytrain.program import Program
-from tinytrain.run.commands import Session, prepare
-from tinytrain.run.replay import Replay, replay
-from tinytrain.run.report import EpochReport, RunReport, end_losses
-from tinytrain.run.schedule import Step, training_steps
+from tinytrain.session.commands import Session, prepare
+from tinytrain.session.replay import Replay, replay
+from tinytrain.session.report import EpochReport, RunReport, end_losses
+from tinytrain.session.schedule import Step, training_steps
 
 DEFAULT_EPOCHS = 3
 RATE_PER_SAMPLE = 0.005  # the default learning rate is this times the batch: a larger batch takes larger steps

@@ -13,9 +13,9 @@ from tinytrain.boards import Board, load
 from tinytrain.emulate import build, sections
 from tinytrain.errors import BudgetError, DataError
 from tinytrain.frontends import load_model
-from tinytrain.plan import Plan, export_plan, make_plan
-from tinytrain.plan.budget import ASSUMED, account
-from tinytrain.plan.make import Samples
+from tinytrain.planner import Plan, export_plan, make_plan
+from tinytrain.planner.budget import ASSUMED, account
+from tinytrain.planner.make import Samples
 from tinytrain.program import Space
 from tinytrain.train import Scheme, all_weights, training_graph
 
@@ -60,8 +60,8 @@ def test_a_scheme_that_is_too_large_says_what_would_make_it_smaller(model: Path,
 @pytest.mark.usefixtures("unlinked")
 def test_no_board_is_large_enough_says_so(model: Path, samples: Samples, board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = board.narrowed(sram=2048)
-    monkeypatch.setattr("tinytrain.plan.budget.all_boards", lambda: [])
-    monkeypatch.setattr("tinytrain.plan.budget.load_board", lambda name: tiny)
+    monkeypatch.setattr("tinytrain.planner.budget.all_boards", lambda: [])
+    monkeypatch.setattr("tinytrain.planner.budget.load_board", lambda name: tiny)
     with pytest.raises(BudgetError) as caught:
         make_plan(model, tiny, samples=samples)
     assert caught.value.fix == "a model with a smaller input"
@@ -70,7 +70,7 @@ def test_no_board_is_large_enough_says_so(model: Path, samples: Samples, board: 
 @pytest.mark.usefixtures("unlinked")
 def test_another_board_is_proposed_where_the_own_one_is_too_small(model: Path, samples: Samples, board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = board.narrowed(sram=2048)
-    monkeypatch.setattr("tinytrain.plan.budget.load_board", lambda name: tiny)
+    monkeypatch.setattr("tinytrain.planner.budget.load_board", lambda name: tiny)
     with pytest.raises(BudgetError) as caught:
         make_plan(model, tiny, samples=samples)
     proposed = load(re.fullmatch(r"--board (\S+)", caught.value.fix)[1])

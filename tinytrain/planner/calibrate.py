@@ -7,7 +7,7 @@ import numpy as np
 
 from tinytrain.host import Machine
 from tinytrain.ops.training import ExponentStart
-from tinytrain.plan.budget import Account
+from tinytrain.planner.budget import Account
 from tinytrain.program import Space
 
 STEPS = 12

@@ -16,8 +16,8 @@ from tests.small import write_data
 from tinytrain.data import InputSpec, load_data
 from tinytrain.emulate import BoardReport, Marks, Pass, Window, sections
 from tinytrain.errors import DataError, EmulationError, ToolMissing
-from tinytrain.plan import Plan
-from tinytrain.run import Replay, RunProgress, prepare, replay, session, training_steps
+from tinytrain.planner import Plan
+from tinytrain.session import Replay, RunProgress, prepare, replay, session, training_steps
 
 pytestmark = pytest.mark.boards
 

@@ -11,8 +11,8 @@ import pytest
 from tests.small import write_model
 from tinytrain.boards import Board, load
 from tinytrain.errors import ToolMissing
-from tinytrain.plan import Plan, make_plan
-from tinytrain.plan.make import Samples
+from tinytrain.planner import Plan, make_plan
+from tinytrain.planner.make import Samples
 
 
 @pytest.fixture(scope="session")
@@ -47,4 +47,4 @@ def unlinked(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*_: object) -> None:
         raise ToolMissing("no arm-none-eabi-gcc on this machine")
 
-    monkeypatch.setattr("tinytrain.plan.make.linked", missing)
+    monkeypatch.setattr("tinytrain.planner.make.linked", missing)

@@ -12,8 +12,8 @@ from tests.small import arrays
 from tinytrain.data import Dataset, InputSpec
 from tinytrain.emulate.protocol import Operation
 from tinytrain.errors import DataError
-from tinytrain.run.commands import prepare, spread
-from tinytrain.run.schedule import training_steps
+from tinytrain.session.commands import prepare, spread
+from tinytrain.session.schedule import training_steps
 
 LABELS = np.arange(20) % 3
 

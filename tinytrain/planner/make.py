@@ -13,11 +13,11 @@ from tinytrain.boards import Board
 from tinytrain.errors import DataError, ToolMissing
 from tinytrain.frontends import load_model
 from tinytrain.graph import Graph
-from tinytrain.plan.budget import ASSUMED, Overhead, account, linked, require_fit
-from tinytrain.plan.calibrate import measure_exponents, random_samples
-from tinytrain.plan.importance import fisher
-from tinytrain.plan.plan import Plan
-from tinytrain.plan.search import Problem, greedy
+from tinytrain.planner.budget import ASSUMED, Overhead, account, linked, require_fit
+from tinytrain.planner.calibrate import measure_exponents, random_samples
+from tinytrain.planner.importance import fisher
+from tinytrain.planner.plan import Plan
+from tinytrain.planner.search import Problem, greedy
 from tinytrain.train import Scheme, all_weights, classifier_node, training_graph
 
 Progress = Callable[[str, int, int], None]

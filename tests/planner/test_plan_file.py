@@ -14,8 +14,8 @@ import pytest
 from tinytrain.boards import Board
 from tinytrain.errors import ModelError, OutputError, SchemeError, TinytrainError
 from tinytrain.exporters.c import model_header, model_source
-from tinytrain.plan import Plan, make_plan
-from tinytrain.plan.make import Samples
+from tinytrain.planner import Plan, make_plan
+from tinytrain.planner.make import Samples
 from tinytrain.program import Program
 from tinytrain.train import LayerUpdate, Scheme, Slice
 
@@ -60,8 +60,9 @@ def test_the_json_has_the_documented_names(plan: Plan) -> None:
     assert set(document["instructions"]) == {"inference", "train_step"}
     sram, flash = document["sram"], document["flash"]
     assert sram["total"] == sum(sram[key] for key in ("arena", "parameters", "masters", "optimizer", "statics", "stack"))
-    assert flash["total"] == sum(flash[key] for key in ("code", "constants", "store"))
-    assert sram["total"] <= sram["budget"] and flash["total"] <= flash["budget"]
+    assert sram["total"] <= sram["budget"]
+    if flash["code"] is not None:  # else there is no cross compiler here
+        assert flash["total"] == sum(flash[key] for key in ("code", "constants", "store")) <= flash["budget"]
     json.dumps(document)
 
 

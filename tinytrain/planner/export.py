@@ -14,7 +14,7 @@ from tinytrain.emulate import HANDLER_STACK_BYTES, makefile, render
 from tinytrain.errors import OutputError
 from tinytrain.exporters.c import LIBRARY_FILES, write_firmware
 from tinytrain.exporters.c.model import TEMPLATES
-from tinytrain.plan.plan import Plan, input_facts
+from tinytrain.planner.plan import Plan, input_facts
 from tinytrain.program import Program
 
 

@@ -13,11 +13,11 @@ from tests.training import machine_of, measured_gradients
 from tinytrain.boards import Board
 from tinytrain.frontends import load_model
 from tinytrain.graph import Graph
-from tinytrain.plan import make_plan
-from tinytrain.plan.budget import account
-from tinytrain.plan.importance import Importance, fisher
-from tinytrain.plan.make import Samples
-from tinytrain.plan.search import Problem, channel_ranking, greedy
+from tinytrain.planner import make_plan
+from tinytrain.planner.budget import account
+from tinytrain.planner.importance import Importance, fisher
+from tinytrain.planner.make import Samples
+from tinytrain.planner.search import Problem, channel_ranking, greedy
 from tinytrain.train import LayerUpdate, Scheme, all_weights, trainable_layers, training_graph
 from tinytrain.train.parameters import with_parameters
 

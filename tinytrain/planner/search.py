@@ -14,7 +14,7 @@ import numpy as np
 from tinytrain.graph import Graph, Node
 from tinytrain.ops import lookup
 from tinytrain.passes.co_permute import channel_groups
-from tinytrain.plan.importance import Importance
+from tinytrain.planner.importance import Importance
 from tinytrain.train import LayerUpdate, Scheme, Slice, trainable_layers
 
 SHARES = (0.125, 0.25, 0.5, 1.0)

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The exported C folder: what it needs and no more, const tables, and a firmware for every board."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import nets
+from tests.exported import WARNINGS, compile_c, write_sources
+from tests.training import machine_of
+from tinytrain import runtime_c
+from tinytrain.boards import all_boards
+from tinytrain.emulate import build, makefile, render, sections, stack_bound
+from tinytrain.exporters.c import model_source, write_firmware
+from tinytrain.exporters.c.model import identity
+from tinytrain.graph import Graph
+from tinytrain.program import Program, Space
+from tinytrain.train import Scheme, all_weights, training_graph
+
+MODEL_FILES = {"tinytrain_model.h", "tinytrain_model.c"}
+RUNTIME = {"tinytrain/src/executor.c", "tinytrain/src/model.c", "tinytrain/src/store.c"}
+
+
+def program_of(forward: Graph, scheme: Scheme) -> Program:
+    return machine_of(training_graph(forward, scheme)).program
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_folder_holds_the_kernels_it_needs_and_no_others(seed: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    forward = nets.random_net(rng)
+    program = program_of(forward, nets.random_scheme(rng, forward))
+    write_firmware(program, tmp_path, "test")
+    found = files(tmp_path)
+    kernels = {f"tinytrain/src/kernels/ref/{kernel}.c" for kernel in program.kernels}
+    assert {name for name in found if name.endswith(".c")} == {"tinytrain_model.c", *RUNTIME, *kernels}
+    # every header is included by something, and everything included is there
+    included = set()
+    for name in found:
+        for header in re.findall(r'#include "([^"]+)"', (tmp_path / name).read_text()):
+            assert header == "tinytrain_model.h" or f"tinytrain/include/{header}" in found, f"{name} includes {header}"
+            included.add(f"tinytrain/include/{header}")
+    assert {name for name in found if name.endswith(".h")} - MODEL_FILES <= included
+    for name in found - MODEL_FILES:
+        assert (tmp_path / name).read_bytes() == (runtime_c.ROOT / name.removeprefix("tinytrain/")).read_bytes()
+
+
+def test_a_kernel_more_or_less_makes_a_file_more_or_less(residual: Graph, tmp_path: Path) -> None:
+    """Training the head alone needs no gradient kernels."""
+    counts = []
+    for name, scheme in (("head", Scheme()), ("all", all_weights(residual))):
+        (tmp_path / name).mkdir()
+        write_firmware(program_of(residual, scheme), tmp_path / name, "test")
+        counts.append({path for path in files(tmp_path / name) if "kernels/ref" in path})
+    assert counts[0] < counts[1]
+    assert not [path for path in counts[0] if "input_gradient" in path or "mask" in path]
+
+
+def test_only_the_five_spaces_are_in_ram(residual: Graph, tmp_path: Path) -> None:
+    """Everything else is const: no table of the model is copied to SRAM at start-up."""
+    program = program_of(residual, all_weights(residual).but(accumulate=True))
+    sources = write_sources(program, tmp_path)
+    model = [path for path in sources if path.endswith("tinytrain_model.c")]
+    compile_c(tmp_path, model, "model.o", "-c", "-O2", *WARNINGS)
+    listing = subprocess.run(["nm", "-S", str(tmp_path / "model.o")], capture_output=True, text=True, check=True).stdout
+    ram = {}
+    for line in listing.splitlines():
+        parts = line.split()
+        if len(parts) == 4 and parts[2] in "bBdD":
+            # position dependent tables with addresses are read-only data to a bare-metal linker
+            ram[parts[3]] = int(parts[1], 16)
+    spaces = {f"tt_{space}": size for space, size in program.sizes.items() if space is not Space.CONSTANTS}
+    writable = {name: size for name, size in ram.items() if name.startswith("tt_")}
+    assert writable == spaces
+    source = (tmp_path / "tinytrain_model.c").read_text()
+    definitions = re.findall(r"^(?!typedef|//|#| |})[^()]*\b(?:=|\[\d+\])[^\n]*$", source, re.MULTILINE)
+    for line in definitions:
+        assert line.startswith(("static const ", "const ", "uint8_t tt_")), line
+
+
+def test_the_same_program_is_the_same_text(residual: Graph) -> None:
+    made = [model_source(program_of(residual, all_weights(residual))) for _ in range(2)]
+    assert made[0] == made[1]
+
+
+def test_equal_arguments_are_defined_once(residual: Graph) -> None:
+    source = model_source(program_of(residual, all_weights(residual)))
+    bodies = re.findall(r"^static const tt_\w+ (?:\w+)(?:\[\])? = (.*);$", source, re.MULTILINE)
+    kinds = re.findall(r"^static const (tt_\w+) \w+(?:\[\])? = .*;$", source, re.MULTILINE)
+    assert len(set(zip(kinds, bodies))) == len(bodies) > 20
+
+
+def test_the_smallest_integer_is_written_so_that_c_reads_it(chain: Graph, tmp_path: Path) -> None:
+    """-2147483648 is not an int in C: it compiles with warnings, or as something else."""
+    chain.tensors["middle.b"] = chain["middle.b"].but(data=np.full(6, -(2**31), np.int32))
+    program = program_of(chain, Scheme())
+    sources = write_sources(program, tmp_path)
+    assert "INT32_MIN," in (tmp_path / "tinytrain_model.c").read_text()
+    compile_c(tmp_path, sources, "model.so", "-fPIC", "-shared", "-pedantic", *WARNINGS)
+
+
+def test_identity_tells_models_apart_and_knows_its_own(residual: Graph) -> None:
+    def of(forward: Graph, scheme: Scheme) -> int:
+        return identity(program_of(forward, scheme))
+
+    whole = all_weights(residual)
+    same = of(residual, whole)
+    assert same == of(residual, whole)
+    others = [
+        of(nets.residual(1), whole), of(residual, whole.but(classes=5)), of(residual, whole.but(update="stochastic")),
+        of(residual, whole.but(accumulate=True)), of(residual, Scheme()),
+    ]  # fmt: skip
+    assert len({same, *others}) == 6
+
+
+# --- boards ---
+
+BOARDS = {board.name: board for board in all_boards()}
+CROSS = pytest.mark.skipif(not shutil.which("arm-none-eabi-gcc"), reason="needs arm-none-eabi-gcc: apt-get install gcc-arm-none-eabi")
+
+
+@pytest.mark.boards
+@CROSS
+@pytest.mark.parametrize("name", BOARDS)
+def test_the_folder_builds_for_every_board(name: str, residual: Graph, tmp_path: Path) -> None:
+    """With one `make`, without warnings, and its spaces are linked byte for byte."""
+    program = program_of(residual, all_weights(residual).but(update="stochastic", accumulate=True))
+    write_firmware(program, tmp_path, name)
+    render(BOARDS[name], 4096, tmp_path)
+    (tmp_path / "Makefile").write_text(makefile(BOARDS[name]))
+    elf = build(tmp_path)
+    assert stack_bound(elf).main < 2048
+    sizes = sections(elf)
+    spaces = sum(size for space, size in program.sizes.items() if space is not Space.CONSTANTS)
+    assert 0 <= sizes.data + sizes.bss - spaces < 128
+    symbols = subprocess.run(["arm-none-eabi-nm", str(elf)], capture_output=True, text=True, check=True).stdout
+    for kernel in program.kernels:
+        assert f" T {kernel}\n" in symbols
+    # no C library but what libgcc has
+    for name_ in ("malloc", "abort", "printf", "exit"):
+        assert not re.search(rf" [TtU] _*{name_}\b", symbols)
+
+
+@pytest.mark.boards
+@CROSS
+def test_a_warning_stops_the_build(chain: Graph, tmp_path: Path) -> None:
+    from tinytrain.errors import EmulationError
+
+    board = BOARDS["mps2-an386"]
+    write_firmware(program_of(chain, Scheme()), tmp_path, "test")
+    render(board, 1024, tmp_path)
+    (tmp_path / "Makefile").write_text(makefile(board))
+    (tmp_path / "tinytrain" / "src" / "bad.c").write_text("#include <stdint.h>\nint8_t narrow(int32_t x) { return x; }\n")
+    with pytest.raises(EmulationError, match="does not build"):
+        build(tmp_path)

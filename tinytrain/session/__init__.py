@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A training run: the schedule, the emulated board that carries it out, and the host that repeats it bit for bit."""
+
+from tinytrain.session.commands import Session, prepare
+from tinytrain.session.replay import Replay, replay
+from tinytrain.session.report import EpochReport, RunReport
+from tinytrain.session.schedule import SCHEDULES, Step, training_steps
+from tinytrain.session.session import RunProgress, run_training
+
+__all__ = [
+    "SCHEDULES",
+    "EpochReport",
+    "Replay",
+    "RunProgress",
+    "RunReport",
+    "Session",
+    "Step",
+    "prepare",
+    "replay",
+    "run_training",
+    "training_steps",
+]
