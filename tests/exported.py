@@ -102,7 +102,9 @@ class Exported:
 
     def load_library(self) -> Exported:
         sources = write_sources(self.program, self.folder)
-        library = compile_c(self.folder, sources, "model.so", "-O1", "-fPIC", "-shared", "-fsanitize=undefined", *WARNINGS)
+        library = compile_c(
+            self.folder, sources, "model.so", "-O1", "-fPIC", "-shared", "-fsanitize=undefined", *WARNINGS
+        )
         self.ffi = cffi.FFI()
         self.ffi.cdef(API)
         self.lib = self.ffi.dlopen(str(library))

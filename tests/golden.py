@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Texts that tests compare with, in golden/ beside each test. TINYTRAIN_GOLDEN=write writes them anew: read the diff."""
+"""Texts that tests compare with, in golden/ beside each test. TINYTRAIN_GOLDEN=write makes them anew."""
 
 from __future__ import annotations
 

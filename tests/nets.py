@@ -27,7 +27,9 @@ class Net:
         return self.graph[x].shape
 
     def input(self, shape: Sequence[int], scale: float = SCALE, zero_point: int = 3) -> str:
-        self.graph.add_tensor(Tensor("x", tuple(shape), "int8", quantization=Quantization.per_tensor(scale, zero_point)))
+        self.graph.add_tensor(
+            Tensor("x", tuple(shape), "int8", quantization=Quantization.per_tensor(scale, zero_point))
+        )
         self.graph.inputs = ["x"]
         return "x"
 
@@ -40,8 +42,8 @@ class Net:
         return self._layer("conv2d", name, x, weight, co, stride, pad, relu, zero_point, scale, "double")
 
     def depthwise(
-        self, name: str, x: str, kernel: int = 3, stride: int = 1, pad: int = 1, relu: bool = False, multiplier: int = 1,
-        zero_point: int = 0, scale: float = SCALE,
+        self, name: str, x: str, kernel: int = 3, stride: int = 1, pad: int = 1, relu: bool = False,
+        multiplier: int = 1, zero_point: int = 0, scale: float = SCALE,
     ) -> str:  # fmt: skip
         co = self.shape(x)[2] * multiplier
         weight = self._weight(name, x, (kernel, kernel, co), 2, kernel * kernel, scale)
@@ -52,7 +54,9 @@ class Net:
         weight = self._weight(name, x, (co, ci), 0, ci, scale)
         return self._layer("fully_connected", name, x, weight, co, 0, 0, relu, zero_point, scale, "single")
 
-    def add(self, name: str, a: str, b: str, relu: bool = False, zero_point: int = 0, scale: float = 1.5 * SCALE) -> str:
+    def add(
+        self, name: str, a: str, b: str, relu: bool = False, zero_point: int = 0, scale: float = 1.5 * SCALE
+    ) -> str:
         return self._node("add", name, (a, b), {"clamp": _clamp(relu, zero_point)}, scale, zero_point)
 
     def gate(self, name: str, a: str, b: str, zero_point: int = 0) -> str:
@@ -81,9 +85,7 @@ class Net:
         self.graph.outputs = [y]
         return verify(self.graph)
 
-    def _weight(
-        self, name: str, x: str, shape: tuple[int, ...], axis: int, fan_in: int, y_scale: float
-    ) -> str:
+    def _weight(self, name: str, x: str, shape: tuple[int, ...], axis: int, fan_in: int, y_scale: float) -> str:
         """Weights whose sums over inputs of 40 steps' deviation make outputs of about 40 steps' deviation."""
         typical = y_scale / (self.graph[x].scale * 73 * np.sqrt(fan_in))
         scales = typical * self.rng.uniform(0.6, 1.6, shape[axis])
@@ -210,7 +212,11 @@ def random_scheme(rng: np.random.Generator, graph: Graph) -> Scheme:
         layers[node.name] = LayerUpdate(bias or kind == "bias", weights)
     classes = None if rng.integers(2) else int(rng.integers(2, 7))
     return Scheme(
-        layers, classes, str(rng.choice(["master", "stochastic"])), bool(rng.integers(2)), str(rng.choice(["qas", "none"]))
+        layers,
+        classes,
+        str(rng.choice(["master", "stochastic"])),
+        bool(rng.integers(2)),
+        str(rng.choice(["qas", "none"])),
     )
 
 

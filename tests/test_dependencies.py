@@ -98,7 +98,9 @@ def test_the_rules_have_no_cycle() -> None:
 
 
 def test_the_reader_of_imports_sees_every_form() -> None:
-    source = "import tinytrain.ops\ndef f():\n    from tinytrain import train\n    from tinytrain.planner.make import x\n"
+    source = (
+        "import tinytrain.ops\ndef f():\n    from tinytrain import train\n    from tinytrain.planner.make import x\n"
+    )
     assert [name for name, _ in imports(source, Path("x.py"))] == ["ops", "train", "planner"]
 
 

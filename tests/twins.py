@@ -26,6 +26,7 @@ void shim_shift(const int64_t *x, const int32_t *right, int64_t *y, int32_t n);
 void shim_mantissa(const int64_t *x, const int32_t *right, int16_t *y, int32_t n);
 void shim_add(const int32_t *a, const int32_t *b, int32_t *y, int32_t n);
 void shim_saturate(const int64_t *x, int32_t *y, int32_t n);
+void shim_output(const int32_t *x, const int32_t *zero, int32_t low, int32_t high, int8_t *y, int32_t n);
 int32_t shim_begin(int32_t *state);
 void shim_end(int32_t *state, uint64_t magnitude, int32_t exponent);
 uint32_t shim_word(uint32_t seed, uint32_t stream, uint32_t step, uint32_t index);
@@ -58,6 +59,9 @@ void shim_add(const int32_t *a, const int32_t *b, int32_t *y, int32_t n) {
 void shim_saturate(const int64_t *x, int32_t *y, int32_t n) {
     for (int32_t i = 0; i < n; i++) { y[i] = tt_saturate32(x[i]); }
 }
+void shim_output(const int32_t *x, const int32_t *zero, int32_t low, int32_t high, int8_t *y, int32_t n) {
+    for (int32_t i = 0; i < n; i++) { y[i] = tt_clamped_output(x[i], zero[i], low, high); }
+}
 int32_t shim_begin(int32_t *state) { return tt_exponent_begin((tt_exponent *)state); }
 void shim_end(int32_t *state, uint64_t magnitude, int32_t exponent) {
     tt_exponent_end((tt_exponent *)state, magnitude, exponent);
@@ -74,7 +78,8 @@ void shim_rate(const uint32_t *hyper, int32_t multiplier, int32_t shift, int32_t
     rate[0] = r.mantissa;
     rate[1] = r.exponent;
 }
-int64_t shim_delta(int32_t mode, int32_t total_shift, const int32_t *rate, uint32_t key, uint32_t index, int64_t total) {
+int64_t shim_delta(int32_t mode, int32_t total_shift, const int32_t *rate, uint32_t key, uint32_t index,
+                   int64_t total) {
     const tt_update u = {.mode = mode, .total_shift = total_shift};
     const tt_rate r = {rate[0], rate[1], key};
     return tt_scaled_delta(&u, &r, index, total);

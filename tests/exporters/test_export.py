@@ -19,7 +19,15 @@ EXPORT = "tinytrain.planner.export"
 
 def test_an_export_holds_everything_to_build_run_and_export_again(plan: Plan, tmp_path: Path) -> None:
     folder = export_plan(plan, tmp_path / "firmware")
-    for name in ("tinytrain_model.h", "tinytrain_model.c", "Makefile", "README.md", "plan.json", "export.json", "board/board.ld"):
+    for name in (
+        "tinytrain_model.h",
+        "tinytrain_model.c",
+        "Makefile",
+        "README.md",
+        "plan.json",
+        "export.json",
+        "board/board.ld",
+    ):
         assert (folder / name).is_file(), name
     assert (folder / "model" / plan.model.name).read_bytes() == plan.model.read_bytes()
     again = Plan.load(folder / "plan.json")
@@ -49,7 +57,9 @@ def test_export_json_states_the_facts(plan: Plan, tmp_path: Path) -> None:
     assert [row["node"] for row in facts["rows"]] == [row.node for row in program.rows]
     assert {row["phase"] for row in facts["rows"]} == {"forward", "save", "loss", "backward", "update", "apply"}
     assert facts["sram"] == plan.sram.as_dict()
-    table = re.search(r"const tt_program tinytrain_program = \{rows, (\d+)\};", (folder / "tinytrain_model.c").read_text())
+    table = re.search(
+        r"const tt_program tinytrain_program = \{rows, (\d+)\};", (folder / "tinytrain_model.c").read_text()
+    )
     assert table and int(table[1]) == len(facts["rows"])
 
 

@@ -9,6 +9,7 @@ from tests import nets
 from tests.golden import assert_golden
 from tinytrain.graph import Graph, Node, Role, Tensor, to_text
 
+
 def test_a_forward_graph_reads_as_golden_text() -> None:
     assert_golden(__file__, "chain.txt", to_text(nets.chain()))
 

@@ -36,7 +36,9 @@ def test_inference_equals_the_forward_graph_and_changes_nothing(residual: Graph,
     sample = nets.random_sample(np.random.default_rng(1), residual)
     graph = training_graph(residual, all_weights(residual).but(classes=3))
     before = machine.parameters_crc32()
-    np.testing.assert_array_equal(machine.infer(sample), evaluate(graph, {"x": sample, "label": np.zeros(1, np.int32)})["logits"])
+    np.testing.assert_array_equal(
+        machine.infer(sample), evaluate(graph, {"x": sample, "label": np.zeros(1, np.int32)})["logits"]
+    )
     assert machine.parameters_crc32() == before
     assert machine.view("hyper")[3] == 0
 

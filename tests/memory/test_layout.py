@@ -98,7 +98,9 @@ def assert_no_value_is_overwritten(graph: Graph, layout: Layout) -> None:
             for other in ins:
                 bytes_ = span(other.name, other.nbytes)
                 if own.start < bytes_.stop and bytes_.start < own.stop:
-                    assert (other.name, tensor.name) in allowed and own == bytes_, f"'{node.name}' writes over its input"
+                    assert (other.name, tensor.name) in allowed and own == bytes_, (
+                        f"'{node.name}' writes over its input"
+                    )
             holds[own] = content[tensor.name] = tensor.name
             busy.append(own)
         if scratch := op.scratch(graph, node):

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.oracle import activation, assert_same, gradient
 from tests.ops.update_graphs import hyper, update_graph
+from tests.oracle import activation, assert_same, gradient
 from tests.training import machine_of
 from tinytrain.graph import Graph, Phase
 from tinytrain.ops import evaluate, initial_values
@@ -82,7 +82,11 @@ def test_a_batch_is_one_step_of_the_sum_of_its_gradients(dtype, master):
     if master:
         got += machine.view("p.master") / {"int8": 256, "int32": 65536}[dtype]
     stochastic = dtype != "int16" and not master
-    bound = 1.01 if stochastic else 0.51 / ({"int8": 256, "int16": 1, "int32": 256}[dtype] if master or dtype == "int16" else 1)
+    bound = (
+        1.01
+        if stochastic
+        else 0.51 / ({"int8": 256, "int16": 1, "int32": 256}[dtype] if master or dtype == "int16" else 1)
+    )
     assert np.abs(want).max() > 3 * bound
     np.testing.assert_allclose(got, want, atol=bound + 8 * 2.0**-9)
 

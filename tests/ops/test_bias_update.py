@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.oracle import gradient
 from tests.ops.update_graphs import run, update_graph
+from tests.oracle import gradient
 
 cases = st.fixed_dictionaries(
     {
@@ -47,7 +47,9 @@ def test_kernel_equals_oracle(case):
 @pytest.mark.parametrize("pixels", [65535, 65536, 140000])
 @pytest.mark.parametrize("value", [-32768, 32767])
 def test_sums_over_many_pixels_do_not_overflow(pixels, value):
-    graph = update_graph("bias_update", [gradient("gy", (pixels, 1), -20)], np.zeros(1, np.int32), [1e-3], {"x_scale": 1.0})
+    graph = update_graph(
+        "bias_update", [gradient("gy", (pixels, 1), -20)], np.zeros(1, np.int32), [1e-3], {"x_scale": 1.0}
+    )
     after = run(graph, {"gy": np.full((pixels, 1), value, np.int16)}, 0.01)
     want = -0.01 * pixels * value * 2.0**-20 / 1e-3
     assert abs(after["p"][0] - want) <= 1 + abs(want) * 2.0**-20
@@ -59,7 +61,12 @@ def test_a_bias_moves_by_rate_times_gradient_over_scale():
     scales = np.array([1e-4, 3e-4, 2e-3, 1e-5, 5e-4])
     for master in (True, False):
         graph = update_graph(
-            "bias_update", [gradient("gy", gy.shape, -14)], np.zeros(5, np.int32), scales, {"x_scale": 1.0}, master=master
+            "bias_update",
+            [gradient("gy", gy.shape, -14)],
+            np.zeros(5, np.int32),
+            scales,
+            {"x_scale": 1.0},
+            master=master,
         )
         after = run(graph, {"gy": gy}, 0.03)
         want = -0.03 * gy.sum(axis=(0, 1)) * 2.0**-14 / scales
@@ -70,6 +77,8 @@ def test_a_bias_moves_by_rate_times_gradient_over_scale():
 def test_what_is_smaller_than_a_bias_step_is_kept_by_the_master():
     """A hundredth of a step, a hundred times."""
     gy = np.full((1, 1), 100, np.int16)
-    graph = update_graph("bias_update", [gradient("gy", (1, 1), -10)], np.array([7], np.int32), [1.0], {"x_scale": 1.0}, master=True)
+    graph = update_graph(
+        "bias_update", [gradient("gy", (1, 1), -10)], np.array([7], np.int32), [1.0], {"x_scale": 1.0}, master=True
+    )
     after = run(graph, {"gy": gy}, 0.1024, steps=100)
     assert after["p"][0] == 6 and abs(int(after["p.master"][0])) < 100

@@ -36,6 +36,6 @@ def test_bits_behind_the_last_element_are_zero(size):
 
 
 def test_a_relus_zero_has_no_gradient():
-    """The bound itself does not say whether the clamp was active; for a ReLU it is real zero, where the gradient is 0."""
+    """The bound does not say whether the clamp was active; for a ReLU it is real zero, where the gradient is 0."""
     x = np.array([-128, -127, 126, 127], np.int8)
     assert assert_host_equals_oracle(graph_of((4,), (-128, 127)), {"x": x})["y"].tolist() == [0b0110]

@@ -99,7 +99,11 @@ def test_input_gradient_equals_oracle_and_the_float_gradient(case, exponent, sta
     _, _, weight, scales = operands(case)
     rng = np.random.default_rng(case["seed"] + 1)
     edges = np.array([-32768, 32767], np.int16)
-    gy = rng.choice(edges, case["classes"]) if case["extreme"] else rng.integers(-9999, 9999, case["classes"]).astype(np.int16)
+    gy = (
+        rng.choice(edges, case["classes"])
+        if case["extreme"]
+        else rng.integers(-9999, 9999, case["classes"]).astype(np.int16)
+    )
     values = assert_host_equals_oracle(input_gradient_graph(case, weight, scales, exponent, start), {"gy": gy}, steps=3)
     if exponent != -15:
         return  # there only the limits of exponents are of interest
@@ -114,7 +118,9 @@ def test_input_gradient_equals_oracle_and_the_float_gradient(case, exponent, sta
 @settings(max_examples=60, deadline=None)
 def test_weight_update_equals_oracle(case, accumulate, rate):
     x, _, weight, scales = operands(case)
-    gy = np.random.default_rng(case["seed"] + 2).integers(-32768, 32767, case["classes"], endpoint=True).astype(np.int16)
+    gy = (
+        np.random.default_rng(case["seed"] + 2).integers(-32768, 32767, case["classes"], endpoint=True).astype(np.int16)
+    )
     block = (0, case["classes"], 0, x.size)
     graph = update_graph(
         "conv2d_weight_update",
@@ -140,7 +146,11 @@ def test_a_weight_moves_by_rate_times_gradient_over_scale_and_stays_in_its_range
 
 
 def refused(x: Tensor, weight: np.ndarray, bias: np.ndarray) -> None:
-    inputs = {"x": x, "bias": constant("bias", bias), "w": Tensor("w", weight.shape, str(weight.dtype), Role.CONSTANT, Quantization(np.ones(1)), weight)}
+    inputs = {
+        "x": x,
+        "bias": constant("bias", bias),
+        "w": Tensor("w", weight.shape, str(weight.dtype), Role.CONSTANT, Quantization(np.ones(1)), weight),
+    }
     with pytest.raises(GraphError, match="classifier"):
         one_node("classifier", inputs, {}, {})
 

@@ -16,7 +16,9 @@ exponents = st.sampled_from([-96, -41, -25, -24, -20, -1, 0, 96])
 
 def graph_of(size: int, a: int, b: int, start: tuple[int, int, int] = (-20, 0, 0)) -> Graph:
     inputs = {"a": gradient("a", (size,), a), "b": gradient("b", (size,), b)}
-    return one_node("gradient_add", inputs, {}, {"role": Role.GRADIENT, "exponent": Exponent("state")}, Phase.BACKWARD, start)
+    return one_node(
+        "gradient_add", inputs, {}, {"role": Role.GRADIENT, "exponent": Exponent("state")}, Phase.BACKWARD, start
+    )
 
 
 @given(st.integers(1, 30), exponents, exponents, st.sampled_from([-96, -20, 0, 96]), st.integers(0, 2**31))

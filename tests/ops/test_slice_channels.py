@@ -26,7 +26,9 @@ def test_kernel_equals_oracle_and_the_definition(height, width, channels, data, 
 
 
 def test_an_image_that_a_dense_layer_reads_is_one_pixel():
-    graph = one_node("slice_channels", {"x": activation("x", (2, 3, 4))}, {"channels": (5, 7), "of": 24}, {}, Phase.SAVE)
+    graph = one_node(
+        "slice_channels", {"x": activation("x", (2, 3, 4))}, {"channels": (5, 7), "of": 24}, {}, Phase.SAVE
+    )
     x = np.arange(24, dtype=np.int8).reshape(2, 3, 4)
     assert graph["y"].shape == (7,)
     assert assert_host_equals_oracle(graph, {"x": x})["y"].tolist() == list(range(5, 12))

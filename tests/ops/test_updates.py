@@ -18,14 +18,20 @@ from tinytrain.graph import Graph
 from tinytrain.ops.training import HYPER
 from tinytrain.ops.updates import Mode, apply_delta, total_shift
 
-DELTAS = sorted({s * (2**k) + d for k in (0, 7, 8, 15, 16, 30, 31, 47, 48, 61) for s in (1, -1) for d in (-1, 0, 1)} | {2**62, -(2**62)})
+DELTAS = sorted(
+    {s * (2**k) + d for k in (0, 7, 8, 15, 16, 30, 31, 47, 48, 61) for s in (1, -1) for d in (-1, 0, 1)}
+    | {2**62, -(2**62)}
+)
 VALUES = {
     Mode.MASTER8: [-127, -1, 0, 126, 127], Mode.STOCHASTIC8: [-127, -1, 0, 126, 127],
     Mode.WEIGHT16: [-32512, -1, 0, 32511, 32512], Mode.BIAS: [-(2**31), -(2**31) + 1, 0, 2**31 - 1],
     Mode.BIAS_STOCHASTIC: [-(2**31), 0, 2**31 - 1], Mode.ACCUMULATE: [-(2**31), 0, 2**31 - 1],
 }  # fmt: skip
 DTYPES = {Mode.MASTER8: np.int8, Mode.STOCHASTIC8: np.int8, Mode.WEIGHT16: np.int16}
-MASTERS = {Mode.MASTER8: (np.int8, 8, [-128, -1, 0, 127], 127), Mode.BIAS: (np.int16, 16, [-32768, 0, 32767], 2**31 - 1)}
+MASTERS = {
+    Mode.MASTER8: (np.int8, 8, [-128, -1, 0, 127], 127),
+    Mode.BIAS: (np.int16, 16, [-32768, 0, 32767], 2**31 - 1),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +58,11 @@ def test_a_delta_is_subtracted_exactly_and_saturates_in_numpy_and_c(mode: Mode) 
             low, high = {8: (-127, 127), 16: (-32512, 32512), 32: (-(2**31), 2**31 - 1)}[targets[0].itemsize * 8]
             want = [min(max(value - delta, low), high)]
         assert got == want, (mode, value, fraction, delta)
-        parameter, master, total = targets[0].copy(), (targets[1:] or [np.zeros(1, np.int8)])[0].copy(), np.array([value], np.int32)
+        parameter, master, total = (
+            targets[0].copy(),
+            (targets[1:] or [np.zeros(1, np.int8)])[0].copy(),
+            np.array([value], np.int32),
+        )
         ffi = twins().ffi
         twins().lib.shim_apply(
             int(mode), ffi.cast("void *", parameter.ctypes.data), ffi.cast("void *", master.ctypes.data),
@@ -62,7 +72,9 @@ def test_a_delta_is_subtracted_exactly_and_saturates_in_numpy_and_c(mode: Mode) 
         assert c == want, (mode, value, fraction, delta)
 
 
-def layer(dtype: str, master: bool, scales, weight=None, exponent=-15, scaling="qas", size=(4, 5), accumulate=False) -> Graph:
+def layer(
+    dtype: str, master: bool, scales, weight=None, exponent=-15, scaling="qas", size=(4, 5), accumulate=False
+) -> Graph:
     """The weight of a layer of one pixel."""
     weight = np.zeros(size, dtype) if weight is None else weight
     attrs = {"x_scale": 0.02, "block": (0, size[0], 0, size[1]), "kernel": (1, 1), "scaling": scaling}
@@ -125,14 +137,19 @@ def test_weights_stay_symmetric() -> None:
     for dtype, master, limit in (("int8", True, 127), ("int8", False, 127), ("int16", False, 32512)):
         graph = layer(dtype, master, 1e-3)
         for sign in (1, -1):
-            after = run(graph, {"x": np.full(5, 127, np.int8), "gy": np.full(4, sign * 32767, np.int16)}, 1000.0, steps=2)
+            after = run(
+                graph, {"x": np.full(5, 127, np.int8), "gy": np.full(4, sign * 32767, np.int16)}, 1000.0, steps=2
+            )
             assert set(after["p"].ravel().tolist()) == {-sign * limit}
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, np.inf, np.nan, 1e-45, 1e40])
 def test_a_scale_that_no_multiplier_can_hold_is_refused(scale: float) -> None:
     graph = layer("int8", True, [0.1, scale, 0.1, 0.1])
-    with pytest.raises(SchemeError, match="'layer' cannot be trained: channel 1 has the update factor"), np.errstate(all="ignore"):
+    with (
+        pytest.raises(SchemeError, match="'layer' cannot be trained: channel 1 has the update factor"),
+        np.errstate(all="ignore"),
+    ):
         run(graph, {"x": np.zeros(5, np.int8), "gy": np.zeros(4, np.int16)}, 0.1)
 
 
@@ -154,7 +171,9 @@ def test_the_largest_products_are_exact() -> None:
     operands = [activation("x", (1, pixels, 1), 1.0, 127), gradient("gy", (1, pixels, 1), -40)]
     attrs = {"x_scale": 1.0, "block": (0, 1, 0, 1), "kernel": (1, 1)}
     graph = update_graph("conv2d_weight_update", operands, np.zeros((1, 1, 1, 1), np.int8), 0.01, attrs, master=True)
-    after = run(graph, {"x": np.full((1, pixels, 1), -128, np.int8), "gy": np.full((1, pixels, 1), -32768, np.int16)}, 0.5)
+    after = run(
+        graph, {"x": np.full((1, pixels, 1), -128, np.int8), "gy": np.full((1, pixels, 1), -32768, np.int16)}, 0.5
+    )
     want = -Fraction(pixels * 255 * 32768) / 2**40 * Fraction(0.5) / Fraction(0.01)
     got = after["p"].item() + after["p.master"].item() / 256
     assert abs(got - float(want)) <= 1 / 256

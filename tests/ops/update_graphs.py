@@ -33,7 +33,9 @@ def update_graph(
     names: dict[str, str | None] = {"master": None, "accumulator": None}
     if master:
         data = np.zeros(value.shape, FRACTIONS[str(value.dtype)]) if fraction is None else fraction
-        names["master"] = graph.add_tensor(Tensor("p.master", value.shape, str(data.dtype), Role.MASTER, data=data)).name
+        names["master"] = graph.add_tensor(
+            Tensor("p.master", value.shape, str(data.dtype), Role.MASTER, data=data)
+        ).name
     if accumulate:
         names["accumulator"] = graph.add_tensor(Tensor("p.sum", value.shape, "int32", Role.OPTIMIZER)).name
     quantization = Quantization(np.broadcast_to(np.asarray(scales, np.float64), (value.shape[axis],)), 0, axis)
@@ -47,8 +49,10 @@ def update_graph(
     return verify(graph)
 
 
-def run(graph: Graph, inputs: dict[str, np.ndarray], rate: float, steps: int = 1, seed: int = 1) -> dict[str, np.ndarray]:
-    """Host and oracle agree; the last versions of the parameter, its master and its accumulator by their first names."""
+def run(
+    graph: Graph, inputs: dict[str, np.ndarray], rate: float, steps: int = 1, seed: int = 1
+) -> dict[str, np.ndarray]:
+    """Host and oracle agree; the last versions of parameter, master and accumulator, by their first names."""
     values = assert_host_equals_oracle(graph, {**inputs, HYPER: hyper(rate, seed)}, steps)
     latest = {}
     for name, tensor in graph.tensors.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from itertools import permutations
+from itertools import pairwise, permutations
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +67,9 @@ def test_training_a_slice_is_training_those_channels_wherever_they_lie(seed: int
         axis = str(rng.choice(["input", "output"]))
         along = lookup(node.op).weight_axes[axis == "input"]
         count = forward[node.inputs[2]].shape[along]
-        layers[node.name] = LayerUpdate(False, Slice(axis, tuple(sorted(int(c) for c in rng.permutation(count)[: count // 2]))))
+        layers[node.name] = LayerUpdate(
+            False, Slice(axis, tuple(sorted(int(c) for c in rng.permutation(count)[: count // 2])))
+        )
     graph = training_graph(forward, Scheme(layers))
     orders = graph.attrs["channel_orders"]
     machine = machine_of(graph, 3.0)
@@ -80,7 +82,9 @@ def test_training_a_slice_is_training_those_channels_wherever_they_lie(seed: int
         old = forward[forward.node(node.name).inputs[2]]
         chosen = layers[node.name].weights
         along = lookup(node.op).weight_axes[chosen.axis == "input"]
-        parts = [machine.view(name) if graph[name].role is Role.PARAMETER else graph[name].data for name in node.inputs[2:]]
+        parts = [
+            machine.view(name) if graph[name].role is Role.PARAMETER else graph[name].data for name in node.inputs[2:]
+        ]
         weight = np.concatenate(parts, axis=along)
         for axis in range(weight.ndim):  # back into the model's order
             if (old.name, axis) in orders:
@@ -105,14 +109,16 @@ def test_nested_slices_become_one_contiguous_block_each(residual: Graph) -> None
     """Three layers read one residual stream; their slices are nested and become prefixes of one order."""
     nested = {"block0.expand": (1, 2, 4, 5), "block1.expand": (2, 5), "last": (1, 2, 5)}
     scheme = Scheme({name: LayerUpdate(weights=Slice("input", channels)) for name, channels in nested.items()})
-    assert blocks(residual, scheme) == dict.fromkeys(nested, [True, False])
+    assert blocks(residual, scheme) == {name: [True, False] for name in nested}
     graph, _ = with_parameters(residual, scheme)
     for name, channels in nested.items():
         trained = graph[graph.node(name).inputs[2]]
         assert trained.shape[-1] == len(channels)
     # and the shared channels come in one order for all of them
     first = graph[graph.node("block1.expand").inputs[2]].data
-    np.testing.assert_array_equal(np.sort(first.ravel()), np.sort(residual["block1.expand.w"].data[..., [2, 5]].ravel()))
+    np.testing.assert_array_equal(
+        np.sort(first.ravel()), np.sort(residual["block1.expand.w"].data[..., [2, 5]].ravel())
+    )
 
 
 def test_two_slices_that_cross_are_both_contiguous(residual: Graph) -> None:
@@ -154,7 +160,12 @@ def test_slices_that_are_not_nested_become_a_short_list_of_runs(residual: Graph)
 
 def test_producers_are_sliced_along_with_consumers(residual: Graph) -> None:
     """An output slice of a layer that writes the stream and an input slice of one that reads it share the order."""
-    scheme = Scheme({"block0.project": LayerUpdate(weights=Slice("output", (3, 5))), "last": LayerUpdate(weights=Slice("input", (0, 3, 5)))})
+    scheme = Scheme(
+        {
+            "block0.project": LayerUpdate(weights=Slice("output", (3, 5))),
+            "last": LayerUpdate(weights=Slice("input", (0, 3, 5))),
+        }
+    )
     assert blocks(residual, scheme) == {"block0.project": [True, False], "last": [True, False]}
 
 
@@ -164,7 +175,7 @@ def test_a_depthwise_layer_is_ordered_with_its_neighbours(residual: Graph) -> No
         "block0.depthwise": LayerUpdate(weights=Slice("input", (7, 9))),
         "block0.project": LayerUpdate(weights=Slice("input", (0, 3, 7, 9))),
     }
-    assert blocks(residual, Scheme(layers)) == dict.fromkeys(layers, [True, False])
+    assert blocks(residual, Scheme(layers)) == {name: [True, False] for name in layers}
 
 
 def test_the_channels_of_inputs_and_outputs_stay(residual: Graph) -> None:
@@ -188,7 +199,14 @@ def test_channels_behind_a_flattened_image_stay() -> None:
 def test_axes_are_tied_through_every_elementwise_operator(residual: Graph) -> None:
     groups = channel_groups(residual)
     stream = groups["stem.y", 2]
-    for axis in [("stem.w", 0), ("stem.b", 0), ("block0.add.y", 2), ("block0.project.w", 0), ("block1.expand.w", 3), ("last.w", 3)]:
+    for axis in [
+        ("stem.w", 0),
+        ("stem.b", 0),
+        ("block0.add.y", 2),
+        ("block0.project.w", 0),
+        ("block1.expand.w", 3),
+        ("last.w", 3),
+    ]:
         assert groups[axis] == stream
     assert groups["block0.expand.y", 2] == groups["block0.depthwise.w", 2] == groups["block0.project.w", 3] != stream
 
@@ -203,7 +221,7 @@ def test_runs_cover_every_channel_once() -> None:
             runs = runs_of(Slice("input", chosen), count, given)
             assert [run.start for run in runs] == [0, *np.cumsum([run.count for run in runs])[:-1]]
             assert sum(run.count for run in runs) == count
-            assert all(a.trained != b.trained for a, b in zip(runs, runs[1:]))
+            assert all(a.trained != b.trained for a, b in pairwise(runs))
             positions = [p for run in runs if run.trained for p in range(run.start, run.start + run.count)]
             assert sorted((np.arange(count) if given is None else given)[positions].tolist()) == list(chosen)
 

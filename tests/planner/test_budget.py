@@ -19,7 +19,9 @@ from tinytrain.planner.make import Samples
 from tinytrain.program import Space
 from tinytrain.train import Scheme, all_weights, training_graph
 
-MISSING = pytest.mark.skipif(not shutil.which("arm-none-eabi-gcc"), reason="needs arm-none-eabi-gcc: apt-get install gcc-arm-none-eabi")
+MISSING = pytest.mark.skipif(
+    not shutil.which("arm-none-eabi-gcc"), reason="needs arm-none-eabi-gcc: apt-get install gcc-arm-none-eabi"
+)
 
 
 def below(total: int) -> int:
@@ -32,7 +34,9 @@ def total_of(model: Path, board: Board, scheme: Scheme) -> int:
 
 
 @pytest.mark.usefixtures("unlinked")
-def test_too_little_sram_for_anything_says_how_much_where_and_what_helps(model: Path, samples: Samples, board: Board) -> None:
+def test_too_little_sram_for_anything_says_how_much_where_and_what_helps(
+    model: Path, samples: Samples, board: Board
+) -> None:
     least = total_of(model, board, Scheme())
     with pytest.raises(BudgetError) as caught:
         make_plan(model, board.narrowed(sram=2048), samples=samples)
@@ -46,7 +50,9 @@ def test_too_little_sram_for_anything_says_how_much_where_and_what_helps(model: 
 
 
 @pytest.mark.usefixtures("unlinked")
-def test_a_scheme_that_is_too_large_says_what_would_make_it_smaller(model: Path, samples: Samples, board: Board) -> None:
+def test_a_scheme_that_is_too_large_says_what_would_make_it_smaller(
+    model: Path, samples: Samples, board: Board
+) -> None:
     whole = all_weights(load_model(model))
     total = total_of(model, board, whole)
     with pytest.raises(BudgetError, match=f"this scheme needs {total - below(total)} bytes more SRAM") as caught:
@@ -58,7 +64,9 @@ def test_a_scheme_that_is_too_large_says_what_would_make_it_smaller(model: Path,
 
 
 @pytest.mark.usefixtures("unlinked")
-def test_no_board_is_large_enough_says_so(model: Path, samples: Samples, board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_board_is_large_enough_says_so(
+    model: Path, samples: Samples, board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tiny = board.narrowed(sram=2048)
     monkeypatch.setattr("tinytrain.planner.budget.all_boards", lambda: [])
     monkeypatch.setattr("tinytrain.planner.budget.load_board", lambda name: tiny)
@@ -68,7 +76,9 @@ def test_no_board_is_large_enough_says_so(model: Path, samples: Samples, board: 
 
 
 @pytest.mark.usefixtures("unlinked")
-def test_another_board_is_proposed_where_the_own_one_is_too_small(model: Path, samples: Samples, board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_board_is_proposed_where_the_own_one_is_too_small(
+    model: Path, samples: Samples, board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tiny = board.narrowed(sram=2048)
     monkeypatch.setattr("tinytrain.planner.budget.load_board", lambda name: tiny)
     with pytest.raises(BudgetError) as caught:
@@ -100,7 +110,10 @@ def test_the_ledger_is_made_of_the_programs_spaces(model: Path, board: Board) ->
         sizes[space] for space in (Space.ARENA, Space.PARAMETERS, Space.MASTERS, Space.OPTIMIZER)
     )
     assert found.sram.statics == ASSUMED.statics + sizes[Space.STATE] + -sizes[Space.ARENA] % 8
-    assert found.sram.total == sum(sizes[space] for space in sizes if space is not Space.CONSTANTS) + -sizes[Space.ARENA] % 8 + 16 + 1024
+    assert (
+        found.sram.total
+        == sum(sizes[space] for space in sizes if space is not Space.CONSTANTS) + -sizes[Space.ARENA] % 8 + 16 + 1024
+    )
     # only what does not start at zero needs an image in flash
     assert found.flash.store == sum(image.nbytes for image in found.program.images.values() if image.any())
     assert not found.program.images[Space.MASTERS].any()

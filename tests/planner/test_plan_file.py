@@ -40,8 +40,13 @@ def test_a_plan_and_its_file_give_the_same_program(plan: Plan, tmp_path: Path) -
 
 @pytest.mark.usefixtures("unlinked")
 @pytest.mark.parametrize("update", ["master", "stochastic"])
-def test_every_part_of_a_scheme_survives_the_file(model: Path, samples: Samples, board: Board, tmp_path: Path, update: str) -> None:
-    layers = {"layer2": LayerUpdate(True, Slice("input", (1, 5, 6))), "layer1": LayerUpdate(False, Slice("output", (0, 2)))}
+def test_every_part_of_a_scheme_survives_the_file(
+    model: Path, samples: Samples, board: Board, tmp_path: Path, update: str
+) -> None:
+    layers = {
+        "layer2": LayerUpdate(True, Slice("input", (1, 5, 6))),
+        "layer1": LayerUpdate(False, Slice("output", (0, 2))),
+    }
     scheme = Scheme(layers, scaling="none")
     made = make_plan(model, board, samples=samples, scheme=scheme, classes=5, update=update, accumulate=True)
     assert made.scheme == Scheme(layers, 5, update, True, "none")
@@ -59,7 +64,9 @@ def test_the_json_has_the_documented_names(plan: Plan) -> None:
     assert set(document["macs"]) == {"forward", "backward"}
     assert set(document["instructions"]) == {"inference", "train_step"}
     sram, flash = document["sram"], document["flash"]
-    assert sram["total"] == sum(sram[key] for key in ("arena", "parameters", "masters", "optimizer", "statics", "stack"))
+    assert sram["total"] == sum(
+        sram[key] for key in ("arena", "parameters", "masters", "optimizer", "statics", "stack")
+    )
     assert sram["total"] <= sram["budget"]
     if flash["code"] is not None:  # else there is no cross compiler here
         assert flash["total"] == sum(flash[key] for key in ("code", "constants", "store")) <= flash["budget"]
@@ -126,7 +133,9 @@ def test_a_missing_plan_says_how_to_make_one(tmp_path: Path) -> None:
     assert "tinytrain plan" in caught.value.fix
 
 
-def test_a_plan_that_cannot_be_written_is_reported_and_leaves_the_old_one(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_that_cannot_be_written_is_reported_and_leaves_the_old_one(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "plan.json"
     path.write_text("old")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The planner's choice: importance is the gradient's, greedy takes the best step that fits, a seed decides everything."""
+"""The planner's choice: importance is the gradient's, greedy takes the best step that fits, a seed decides."""
 
 from __future__ import annotations
 
@@ -32,11 +32,16 @@ def importance_of(graph: Graph, rng: np.random.Generator) -> dict[str, Importanc
 
 def size_of(scheme: Scheme) -> int:
     """A stand-in for the ledger: channels and biases."""
-    return sum(u.bias + (0 if u.weights is None else 100 if u.weights.axis == "all" else len(u.weights.channels)) for u in scheme.layers.values())
+    return sum(
+        u.bias + (0 if u.weights is None else 100 if u.weights.axis == "all" else len(u.weights.channels))
+        for u in scheme.layers.values()
+    )
 
 
 @pytest.mark.parametrize("limit", [0, 1, 5, 40, 10**6])
-def test_greedy_keeps_the_budget_and_ends_where_nothing_more_fits(residual: Graph, rng: np.random.Generator, limit: int) -> None:
+def test_greedy_keeps_the_budget_and_ends_where_nothing_more_fits(
+    residual: Graph, rng: np.random.Generator, limit: int
+) -> None:
     seen: list[Scheme] = []
 
     def fits(scheme: Scheme) -> bool:
@@ -66,6 +71,15 @@ def test_greedy_prefers_importance_per_byte(residual: Graph, rng: np.random.Gene
 
         chosen = greedy(Problem(residual, Scheme(), worths, fits))
         assert order[0] == favourite and set(chosen.layers) == {favourite}
+
+
+def test_a_step_that_does_not_fit_ends_nothing(residual: Graph, rng: np.random.Generator) -> None:
+    """A layer that never fits is left out; all others are still trained."""
+    chosen = greedy(
+        Problem(residual, Scheme(), importance_of(residual, rng), lambda scheme: "block0.project" not in scheme.layers)
+    )
+    everything = all_weights(residual).layers
+    assert chosen.layers == {name: update for name, update in everything.items() if name != "block0.project"}
 
 
 def test_what_has_no_importance_is_not_trained(residual: Graph, rng: np.random.Generator) -> None:
@@ -116,7 +130,7 @@ def test_progress_is_told_of_every_stage(model: Path, samples: Samples, board: B
     told: list[tuple[str, int, int]] = []
     make_plan(model, board.narrowed(sram=7008), samples=samples, progress=lambda *event: told.append(event))
     assert {stage for stage, _, _ in told} >= {"head", "fisher", "search"}
-    assert all(0 < done and (total == 0 or done <= total) for _, done, total in told)
+    assert all(done > 0 and (total == 0 or done <= total) for _, done, total in told)
 
 
 def test_importance_is_the_mean_squared_gradient(residual: Graph) -> None:
@@ -136,7 +150,9 @@ def test_importance_is_the_mean_squared_gradient(residual: Graph) -> None:
     squares = [measured_gradients(graph, sample, int(label)) for sample, label in zip(x, y)]
     for layer, importance in found.items():
         bias = np.mean([(g[f"{layer}.b"] ** 2).sum() for g in squares])
-        weights = np.mean([(g[f"{layer}.w"] ** 2).reshape(-1, len(importance.channels)).sum(axis=0) for g in squares], axis=0)
+        weights = np.mean(
+            [(g[f"{layer}.w"] ** 2).reshape(-1, len(importance.channels)).sum(axis=0) for g in squares], axis=0
+        )
         assert importance.bias == pytest.approx(bias, rel=0.02)
         np.testing.assert_allclose(importance.channels, weights, rtol=0.05, atol=0.01 * weights.max())
 

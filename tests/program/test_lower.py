@@ -141,7 +141,9 @@ def test_rows_follow_the_graph_and_views_have_none(residual: Graph) -> None:
     graph = training_graph(residual, all_weights(residual))
     for row, node in zip(program_of(graph).rows, graph.nodes, strict=True):
         assert (row.phase, row.origin) == (node.phase, node.origin or node.name)
-    assert {row.origin for row in program_of(graph).rows if row.phase is Phase.UPDATE} <= {n.name for n in residual.nodes}
+    assert {row.origin for row in program_of(graph).rows if row.phase is Phase.UPDATE} <= {
+        n.name for n in residual.nodes
+    }
 
 
 def test_a_step_does_as_many_macs_as_its_layers_have(chain: Graph) -> None:

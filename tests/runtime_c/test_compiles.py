@@ -29,7 +29,9 @@ def sources() -> list[str]:
 
 
 def compile_all(command: list[str], folder: Path, files: list[str]) -> None:
-    result = subprocess.run([*command, *FLAGS, f"-I{runtime_c.INCLUDE}", *files], cwd=folder, capture_output=True, text=True)
+    result = subprocess.run(
+        [*command, *FLAGS, f"-I{runtime_c.INCLUDE}", *files], cwd=folder, capture_output=True, text=True
+    )
     assert result.returncode == 0, result.stderr[:3000]
     assert len(list(folder.glob("*.o"))) == len(files)
 
@@ -52,7 +54,9 @@ def test_the_runtime_compiles_for_a_core_without_a_warning(core: str, tmp_path: 
     compile_all([ARM, *CORES[core]], tmp_path, sources())
 
 
-@pytest.mark.parametrize("header", sorted(path.relative_to(runtime_c.INCLUDE).as_posix() for path in runtime_c.INCLUDE.rglob("*.h")))
+@pytest.mark.parametrize(
+    "header", sorted(path.relative_to(runtime_c.INCLUDE).as_posix() for path in runtime_c.INCLUDE.rglob("*.h"))
+)
 def test_every_header_stands_alone(header: str, tmp_path: Path) -> None:
     """Included first and twice, without anything before it."""
     source = tmp_path / "alone.c"

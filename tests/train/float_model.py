@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
+import pytest
 
 from tinytrain.graph import Graph, Node
 from tinytrain.train.head import with_trained_head
 from tinytrain.train.scheme import Scheme
 
+torch = pytest.importorskip("torch")
+F = torch.nn.functional
 DOUBLE = torch.float64
 
 
@@ -69,10 +70,14 @@ class FloatModel:
             case "fully_connected":
                 y = ins[2] @ ins[0].reshape(-1) + ins[1]
             case "conv2d":
-                y = _image(F.conv2d(_batch(_padded(ins[0], attrs)), ins[2].permute(0, 3, 1, 2), ins[1], attrs["strides"]))
+                y = _image(
+                    F.conv2d(_batch(_padded(ins[0], attrs)), ins[2].permute(0, 3, 1, 2), ins[1], attrs["strides"])
+                )
             case "depthwise_conv2d":
                 kernel = ins[2].permute(2, 0, 1)[:, None]
-                y = _image(F.conv2d(_batch(_padded(ins[0], attrs)), kernel, ins[1], attrs["strides"], groups=ins[0].shape[2]))
+                y = _image(
+                    F.conv2d(_batch(_padded(ins[0], attrs)), kernel, ins[1], attrs["strides"], groups=ins[0].shape[2])
+                )
             case "add":
                 y = ins[0] + ins[1]
             case "mul":

@@ -55,7 +55,9 @@ def test_a_bias_only_layer_keeps_one_bit_per_element_and_no_input(residual: Grap
 def test_a_sliced_layer_keeps_only_its_channels(residual: Graph) -> None:
     chosen = Slice("input", (0, 2, 5, 7))
     held = kept(training_graph(residual, Scheme({"block1.project": LayerUpdate(weights=chosen)})))
-    sizes = {name: size for name, size in held.items() if not name.endswith("mask") and name not in ("logits", "pool.y")}
+    sizes = {
+        name: size for name, size in held.items() if not name.endswith("mask") and name not in ("logits", "pool.y")
+    }
     assert list(sizes.values()) == [4 * 4 * 4], sizes
     whole = kept(training_graph(residual, Scheme({"block1.project": LayerUpdate(weights=Slice("all"))})))
     assert whole["block1.depthwise.y"] == 4 * 4 * 12
@@ -99,7 +101,9 @@ def test_the_gradient_of_a_residual_add_flows_through_both_branches(residual: Gr
 def test_an_operand_used_twice_gets_its_gradient_twice() -> None:
     net = nets.Net(np.random.default_rng(0))
     y = net.conv("c", net.input((2, 2, 3)), 4)
-    graph = training_graph(net.done(net.dense("head", net.reshape("f", net.add("a", y, y)), 2)), Scheme({"c": LayerUpdate(True)}))
+    graph = training_graph(
+        net.done(net.dense("head", net.reshape("f", net.add("a", y, y)), 2)), Scheme({"c": LayerUpdate(True)})
+    )
     (total,) = [node for node in graph.nodes if node.op == "gradient_add"]
     assert total.inputs[0] == total.inputs[1]
 
@@ -162,7 +166,9 @@ def test_inference_needs_no_more_nodes_than_the_forward_graph() -> None:
     for forward, _, graph in random_cases():
         forward_nodes = [node.name for node in graph.nodes if node.phase is Phase.FORWARD]
         assert forward_nodes == [node.name for node in forward.nodes]
-        written = set(graph.inputs) | {t.name for t in graph.tensors.values() if t.role is Role.CONSTANT or t.role.persistent}
+        written = set(graph.inputs) | {
+            t.name for t in graph.tensors.values() if t.role is Role.CONSTANT or t.role.persistent
+        }
         for node in graph.nodes:
             if node.phase is Phase.FORWARD:
                 assert set(node.inputs) <= written, "an inference reads what only training writes"
@@ -172,7 +178,9 @@ def test_inference_needs_no_more_nodes_than_the_forward_graph() -> None:
 def test_masters_and_accumulators_exist_as_the_scheme_says(residual: Graph) -> None:
     def roles(**options: object) -> set[Role]:
         graph = training_graph(residual, all_weights(residual).but(**options))
-        return {tensor.role for name, tensor in graph.tensors.items() if tensor.alias_of is None and ".exponent" not in name}
+        return {
+            tensor.role for name, tensor in graph.tensors.items() if tensor.alias_of is None and ".exponent" not in name
+        }
 
     assert Role.MASTER in roles() and Role.OPTIMIZER not in roles()
     assert Role.MASTER not in roles(update="stochastic")

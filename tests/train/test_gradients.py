@@ -7,13 +7,11 @@ import numpy as np
 import pytest
 
 from tests import nets
+from tests.train.float_model import FloatModel, cosine, torch
 from tests.training import measured_gradients
 from tinytrain.graph import Graph
 from tinytrain.ops import evaluate
 from tinytrain.train import LayerUpdate, Scheme, Slice, all_weights, training_graph
-
-torch = pytest.importorskip("torch")
-from tests.train.float_model import FloatModel, cosine
 
 QUIET = 0.02  # logits' gradients are multiples of 2^-15: a sample that is almost right says little
 
@@ -73,7 +71,10 @@ def test_a_gradient_without_one_branch_would_be_noticed(residual: Graph) -> None
     real_node = cut._node
 
     def without_shortcut(node, known):
-        known = {name: value.detach() if node.op == "add" and name == node.inputs[0] else value for name, value in known.items()}
+        known = {
+            name: value.detach() if node.op == "add" and name == node.inputs[0] else value
+            for name, value in known.items()
+        }
         return real_node(node, known)
 
     cut._node = without_shortcut

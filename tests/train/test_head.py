@@ -39,7 +39,9 @@ def test_a_weight_of_minus_128_becomes_the_symmetric_limit(chain: Graph) -> None
 
 
 @pytest.mark.parametrize("classes", [2, 3, 100])
-def test_a_new_head_gives_every_class_the_same_probability(chain: Graph, classes: int, rng: np.random.Generator) -> None:
+def test_a_new_head_gives_every_class_the_same_probability(
+    chain: Graph, classes: int, rng: np.random.Generator
+) -> None:
     machine = machine_of(training_graph(chain, Scheme(classes=classes)))
     loss, predicted = machine.train_step(nets.random_sample(rng, chain), classes - 1)
     assert abs(loss - np.log(classes)) < 1e-3 and predicted == 0

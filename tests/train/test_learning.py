@@ -45,18 +45,25 @@ def test_the_heads_gradient_is_the_finite_difference_of_the_loss(residual: Graph
                 view[index] -= sign * step
             difference = (sides[0] - sides[1]) / (2 * step * scales[index])
             # the loss has 16 bits, each of its sides an error of a few units
-            assert abs(difference - gradient[index]) < 6 * 2.0**-16 / (step * scales[index]) + 0.02 * abs(gradient[index]), (name, index)
+            assert abs(difference - gradient[index]) < 6 * 2.0**-16 / (step * scales[index]) + 0.02 * abs(
+                gradient[index]
+            ), (name, index)
             checked += 1
     assert checked >= 40
 
 
 @pytest.mark.parametrize("rate", [0.0003, 0.001, 0.003])
-def test_one_step_lowers_the_loss_by_rate_times_the_squared_gradient(residual: Graph, rng: np.random.Generator, rate: float) -> None:
+def test_one_step_lowers_the_loss_by_rate_times_the_squared_gradient(
+    residual: Graph, rng: np.random.Generator, rate: float
+) -> None:
     """First order, for the head's parameters, over several samples."""
     ratios = []
     for _ in range(6):
         sample, label = nets.random_sample(rng, residual), int(rng.integers(4))
-        squared = sum(float((g**2).sum()) for g in measured_gradients(training_graph(residual, Scheme(accumulate=True)), sample, label).values())
+        squared = sum(
+            float((g**2).sum())
+            for g in measured_gradients(training_graph(residual, Scheme(accumulate=True)), sample, label).values()
+        )
         machine = machine_of(training_graph(residual, Scheme()), rate)
         before, _ = machine.train_step(sample, label)
         fall = before - loss_of(machine, sample, label)

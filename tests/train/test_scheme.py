@@ -77,7 +77,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "classifier": ({"layers": {"head": {"bias": True}}}, "'head' that the model does not have"),
     "layer without weights": ({"layers": {"pool": {"bias": True}}}, "'pool' that the model does not have"),
     "key": ({"layers": {"stem": {"biases": True}}}, "a layer has 'bias' and one of"),
-    "two slices": ({"layers": {"stem": {"input_channels": [0], "output_channels": [0]}}}, "a layer has 'bias' and one of"),
+    "two slices": (
+        {"layers": {"stem": {"input_channels": [0], "output_channels": [0]}}},
+        "a layer has 'bias' and one of",
+    ),
     "weights": ({"layers": {"stem": {"weights": "some"}}}, 'can only be "all"'),
     "channel too large": ({"layers": {"middle": {"input_channels": [0, 8]}}}, r"not within 0\.\.7"),
     "channel negative": ({"layers": {"middle": {"input_channels": [-1]}}}, r"not within 0\.\.7"),
@@ -118,7 +121,12 @@ def test_files_are_read_and_refused_by_what_is_wrong(chain: Graph, tmp_path: Pat
     assert load_scheme(path, chain).layers == {"last": LayerUpdate(True)}
 
 
-PUBLISHED = {"n_bias_update": 2, "manual_weight_idx": [0, 2], "weight_update_ratio": [0.5, 0], "weight_select_criteria": "magnitude+"}
+PUBLISHED = {
+    "n_bias_update": 2,
+    "manual_weight_idx": [0, 2],
+    "weight_update_ratio": [0.5, 0],
+    "weight_select_criteria": "magnitude+",
+}
 
 
 def test_a_published_entry_means_what_its_code_does(chain: Graph) -> None:
@@ -129,7 +137,16 @@ def test_a_published_entry_means_what_its_code_does(chain: Graph) -> None:
     assert scheme.layers["middle"] == scheme.layers["last"] == LayerUpdate(True)
 
 
-@pytest.mark.parametrize("change", [{"manual_weight_idx": [0]}, {"manual_weight_idx": [0, 3]}, {"manual_weight_idx": [0, -1]}, {"manual_weight_idx": ["0", 1]}, {"n_bias_update": 4}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"manual_weight_idx": [0]},
+        {"manual_weight_idx": [0, 3]},
+        {"manual_weight_idx": [0, -1]},
+        {"manual_weight_idx": ["0", 1]},
+        {"n_bias_update": 4},
+    ],
+)
 def test_a_published_entry_for_another_model_is_refused(chain: Graph, change: dict[str, Any]) -> None:
     with pytest.raises(SchemeError, match="does not fit a model of 3 convolutions"):
         published_scheme({**PUBLISHED, **change}, chain)
@@ -225,7 +242,11 @@ def shared_weights(what: str) -> Graph:
 @pytest.mark.parametrize("layer", ["b", "c"])
 def test_a_parameter_of_two_layers_cannot_be_trained(what: str, layer: str) -> None:
     graph = shared_weights(what)
-    updates = [LayerUpdate(weights=Slice("all")), LayerUpdate(weights=Slice("input", (1, 2)))] if what == "weight" else [LayerUpdate(True)]
+    updates = (
+        [LayerUpdate(weights=Slice("all")), LayerUpdate(weights=Slice("input", (1, 2)))]
+        if what == "weight"
+        else [LayerUpdate(True)]
+    )
     other = "c" if layer == "b" else "b"
     for update in updates:
         with pytest.raises(SchemeError, match=f"'{layer}' cannot be trained: its {what} is shared with '{other}'"):

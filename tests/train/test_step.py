@@ -57,7 +57,9 @@ def test_the_random_nets_cover_every_operator_with_a_gradient() -> None:
 @pytest.mark.parametrize("update", ["master", "stochastic"])
 @pytest.mark.parametrize("accumulate", [False, True])
 @pytest.mark.parametrize("classes", [None, 7])
-def test_host_equals_oracle_on_every_kind_of_update(residual: Graph, update: str, accumulate: bool, classes: int | None) -> None:
+def test_host_equals_oracle_on_every_kind_of_update(
+    residual: Graph, update: str, accumulate: bool, classes: int | None
+) -> None:
     layers = {
         "stem": LayerUpdate(False, Slice("input", (0, 2))),
         "block0.expand": LayerUpdate(True, Slice("input", (1, 3, 4))),
@@ -79,7 +81,10 @@ def test_dense_layers_in_the_middle_train_too() -> None:
     net = nets.Net(np.random.default_rng(1))
     y = net.dense("first", net.conv("c", net.input((3, 3, 2)), 4), 9, relu=True)
     forward = net.done(net.dense("head", net.dense("second", y, 6), 3))
-    layers = {"first": LayerUpdate(True, Slice("input", (0, 5, 35))), "second": LayerUpdate(True, Slice("output", (1, 2)))}
+    layers = {
+        "first": LayerUpdate(True, Slice("input", (0, 5, 35))),
+        "second": LayerUpdate(True, Slice("output", (1, 2))),
+    }
     for scheme in (Scheme(layers), all_weights(forward)):
         graph = training_graph(forward, scheme)
         assert any(node.op == "fully_connected" for node in graph.nodes)
@@ -93,11 +98,16 @@ def test_a_transposition_in_the_middle_trains_too() -> None:
     y = net._node("transpose", "t", (y,), {"perm": (2, 0, 1)}, tensor.scale, tensor.zero_point)
     forward = net.done(net.dense("head", net.conv("d", y, 3), 3))
     graph = training_graph(forward, all_weights(forward))
-    assert any(node.op == "transpose_gradient" or (node.op == "transpose" and node.phase is Phase.BACKWARD) for node in graph.nodes)
+    assert any(
+        node.op == "transpose_gradient" or (node.op == "transpose" and node.phase is Phase.BACKWARD)
+        for node in graph.nodes
+    )
     train(graph, 0.05, 1)
 
 
-def test_no_step_runs_into_undefined_behaviour(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_no_step_runs_into_undefined_behaviour(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """The same steps with a runtime compiled with the sanitizer."""
     monkeypatch.setattr(machine_module, "runtime", sanitized_runtime)
     with no_undefined_behaviour(capfd):

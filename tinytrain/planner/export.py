@@ -23,12 +23,15 @@ def export_plan(plan: Plan, folder: Path | str) -> Path:
     folder = Path(folder)
     if folder.exists():
         raise OutputError(f"'{folder}' exists already", fix="choose another folder with -o, or remove it")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tinytrain-") as name:
-        fresh = Path(name) / "firmware"
-        fresh.mkdir()
-        _write(plan, fresh)
-        fresh.rename(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tinytrain-") as name:
+            fresh = Path(name) / "firmware"
+            fresh.mkdir()
+            _write(plan, fresh)
+            fresh.rename(folder)
+    except OSError as error:
+        raise OutputError(f"cannot write '{folder}'", why=error.strerror or str(error)) from None
     return folder
 
 
