@@ -228,6 +228,7 @@ def scaled_delta(
     if noise is None:
         return rounding_shift(product, right)
     product, right, noise = np.broadcast_arrays(product, right, noise.astype(np.int64))
+    product = product >> np.clip(right - 61, 0, 63)  # so that product and dither fit 63 bits
     down = np.clip(right, 1, 61)
     dither = np.where(down >= 32, noise << np.clip(down - 32, 0, 61), noise >> np.clip(32 - down, 0, 32))
-    return np.where(right > 61, 0, np.where(right > 0, (product + dither) >> down, rounding_shift(product, right)))
+    return np.where(right > 0, (product + dither) >> down, rounding_shift(product, right))

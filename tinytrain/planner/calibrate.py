@@ -10,7 +10,7 @@ from tinytrain.ops.training import ExponentStart
 from tinytrain.planner.budget import Account
 from tinytrain.program import Space
 
-STEPS = 12
+STEPS = 24
 RATE = 2.0**-10  # small: the exponents are wanted, not the training
 
 

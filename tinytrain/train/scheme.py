@@ -224,6 +224,11 @@ def load_scheme(path: Path | str, graph: Graph, key: str | None = None) -> Schem
     return published_scheme(entry, graph) if "n_bias_update" in entry else parse_scheme(entry, graph)
 
 
+def _shares_a_parameter(graph: Graph, node: Node) -> bool:
+    return any(name in other.inputs for name in node.inputs[1:] for other in graph.nodes if other is not node)
+
+
 def all_weights(graph: Graph) -> Scheme:
-    """Every weight and every bias."""
-    return Scheme({node.name: LayerUpdate(True, Slice("all")) for node in trainable_layers(graph)})
+    """Every weight and every bias, but for layers that share theirs with another: those cannot be trained."""
+    layers = [node for node in trainable_layers(graph) if not _shares_a_parameter(graph, node)]
+    return Scheme({node.name: LayerUpdate(True, Slice("all")) for node in layers})

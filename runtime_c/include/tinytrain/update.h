@@ -45,12 +45,15 @@ static inline tt_rate tt_rate_of_channel(const tt_update *u, int32_t channel) {
 // total * rate in units of the target's last bit: rounded half up, or stochastically.
 static inline int64_t tt_scaled_delta(const tt_update *u, const tt_rate *rate, uint32_t index, int64_t total) {
     const int64_t reduced = u->total_shift != 0 ? tt_rounding_shift(total, u->total_shift) : total;
-    const int64_t product = reduced * rate->mantissa;
-    const int32_t right = 31 - rate->exponent - u->total_shift;
+    int64_t product = reduced * rate->mantissa;
+    int32_t right = 31 - rate->exponent - u->total_shift;
     if ((u->mode != TT_UPDATE_STOCHASTIC8 && u->mode != TT_UPDATE_BIAS_STOCHASTIC) || right <= 0) {
         return tt_rounding_shift(product, right);
     }
-    if (right > 61) { return 0; }
+    if (right > 61) {  // so that product and noise fit 63 bits
+        product >>= tt_min(right - 61, 63);
+        right = 61;
+    }
     const int64_t noise = tt_random_word(rate->key, index);
     return (product + (right >= 32 ? noise * ((int64_t)1 << (right - 32)) : noise >> (32 - right))) >> right;
 }
