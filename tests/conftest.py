@@ -3,13 +3,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 
 from tests import nets
 from tinytrain.graph import Graph
+
+# CI runs the same examples every time; a developer's machine looks for new ones
+hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 NO_SHARED = f"needs the models and data in {SHARED}"

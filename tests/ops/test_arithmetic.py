@@ -152,13 +152,6 @@ def test_normalized_multipliers_have_no_limit_on_the_shift() -> None:
         )
 
 
-def test_a_clamp_in_integers_contains_the_real_range() -> None:
-    assert am.integer_clamp(0.05, -128, 0.0, 6.0) == (-128, -8)
-    assert am.integer_clamp(0.01, 3, -math.inf, math.inf) == (-128, 127)
-    assert am.integer_clamp(0.5, -10, -1.25, 1.25) == (-13, -7)  # halves go away from zero
-    assert am.integer_clamp(0.001, 0, -1.0, 1.0) == (-128, 127)
-
-
 # --- block floating point ---
 
 

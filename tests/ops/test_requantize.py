@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,7 +23,7 @@ from tests.oracle import activation, assert_host_equals_oracle, one_node
 from tinytrain.errors import GraphError
 from tinytrain.graph import Quantization, to_text
 from tinytrain.memory import lay_out
-from tinytrain.ops.arithmetic import integer_clamp
+from tinytrain.ops.arithmetic import round_half_away
 
 zero_points = st.sampled_from([-128, -7, 0, 64, 127])
 scales = st.floats(1e-3, 1).map(float32)
@@ -33,6 +35,13 @@ TELLING_SCALES = [
     ((0.03683999925851822, -38), (0.07274139672517776, -8)),
     ((0.1206900030374527, -10), (0.18174494802951813, -32)),
 ]
+
+
+def integer_clamp(scale: float, zero_point: int, low: float, high: float) -> tuple[int, int]:
+    """The integers of a real activation range [low, high], within [-128, 127]."""
+    low_q = -128 if math.isinf(low) else max(-128, zero_point + round_half_away(low / scale))
+    high_q = 127 if math.isinf(high) else min(127, zero_point + round_half_away(high / scale))
+    return low_q, high_q
 
 
 def graph_of(shape, x, y, clamp=FULL, **attrs):

@@ -252,3 +252,9 @@ def test_a_parameter_of_two_layers_cannot_be_trained(what: str, layer: str) -> N
         with pytest.raises(SchemeError, match=f"'{layer}' cannot be trained: its {what} is shared with '{other}'"):
             training_graph(graph, Scheme({layer: update}))
     training_graph(graph, Scheme({"a": LayerUpdate(True, Slice("all"))}))
+
+
+def test_all_weights_leaves_out_layers_that_share_a_parameter() -> None:
+    scheme = all_weights(shared_weights("weight"))
+    assert list(scheme.layers) == ["a"]
+    training_graph(shared_weights("weight"), scheme)

@@ -105,13 +105,6 @@ def wrap32(x: np.ndarray) -> np.ndarray:
     return (np.asarray(x, np.int64) + (1 << 31)) % (1 << 32) - (1 << 31)
 
 
-def integer_clamp(scale: float, zero_point: int, low: float, high: float) -> tuple[int, int]:
-    """The integers of a real activation range [low, high], within [-128, 127]."""
-    low_q = -128 if math.isinf(low) else max(-128, zero_point + round_half_away(low / scale))
-    high_q = 127 if math.isinf(high) else min(127, zero_point + round_half_away(high / scale))
-    return low_q, high_q
-
-
 def round_half_away(x: float) -> int:
     return math.floor(x + 0.5) if x >= 0 else -math.floor(-x + 0.5)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -83,7 +83,6 @@ class Program:
     locations: dict[str, Location]
     input: str
     output: str
-    facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def constant_bytes(self) -> int:
@@ -94,7 +93,3 @@ class Program:
     def kernels(self) -> list[str]:
         """Names of the kernels in use, sorted."""
         return sorted({row.kernel for row in self.rows})
-
-    @property
-    def trains(self) -> bool:
-        return any(row.phase is Phase.UPDATE for row in self.rows)
