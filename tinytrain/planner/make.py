@@ -60,14 +60,16 @@ def make_plan(
     start = _start(forward, given, samples, classes, update, accumulate)
     require_fit(account(training_graph(forward, start), board), board, smallest=True)
     if given is None:
-        chosen = _choose(forward, start, board, samples, seed, progress)
+        overhead = _overhead(forward, start, board)
+        chosen = _choose(forward, start, board, overhead, samples, seed, progress)
     else:
+        overhead = ASSUMED
         chosen = start.but(layers=given.layers, scaling=given.scaling)
-    found = account(training_graph(forward, chosen), board)
+    found = account(training_graph(forward, chosen), board, overhead)
     require_fit(found, board, smallest=False)
     data = samples or Samples(*random_samples(forward[forward.inputs[0]].shape, found.classes, seed))
     exponents = measure_exponents(found, data.x, data.y)
-    final = account(training_graph(forward, chosen, exponents), board)
+    final = account(training_graph(forward, chosen, exponents), board, overhead)
     notes: tuple[str, ...] = ()
     try:
         final = linked(final, board)
@@ -110,14 +112,19 @@ def _overhead(forward: Graph, start: Scheme, board: Board) -> Overhead:
 
 
 def _choose(
-    forward: Graph, start: Scheme, board: Board, samples: Samples | None, seed: int, progress: Progress | None
+    forward: Graph,
+    start: Scheme,
+    board: Board,
+    overhead: Overhead,
+    samples: Samples | None,
+    seed: int,
+    progress: Progress | None,
 ) -> Scheme:
     """The planner's scheme: Fisher information, then greedy under the exact ledger."""
     if samples is None:
         raise DataError(
             "choosing a scheme needs data", why="importance is measured on it", fix="--data, or --scheme FILE"
         )
-    overhead = _overhead(forward, start, board)
 
     def fits(candidate: Scheme) -> bool:
         found = account(training_graph(forward, candidate), board, overhead)
