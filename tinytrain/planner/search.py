@@ -33,27 +33,38 @@ class Problem:
 
 @dataclass(frozen=True)
 class Step:
-    """One candidate change: this layer trained like this, what it adds in importance, what it is likely to cost."""
+    """One candidate change: this layer trained like this, what it adds in importance, what it is likely to cost.
+
+    bytes: of SRAM; macs: of a training step, the gradients on the way from the layers already trained included
+    """
 
     layer: str
     update: LayerUpdate
     gain: float
     bytes: float
+    macs: float
 
 
 def greedy(problem: Problem) -> Scheme:
-    """Take the step of largest importance per byte that still fits, until none does."""
+    """Take the step of largest importance per cost that still fits, until none does.
+
+    Cost is relative: bytes to those of all weights, MACs to those of an inference, one as dear as
+    the other. Counting bytes alone would send gradients through the whole network for a few cheap early channels.
+    """
     scheme = problem.start
     layers = trainable_layers(problem.forward)
     ranking = channel_ranking(problem.forward, layers, problem.importance)
+    reach = backward_reach(problem.forward, layers)
+    parameters = sum(problem.forward[node.inputs[2]].nbytes for node in layers)
+    inference = max(reach.values(), default=1.0)
     refused: set[tuple[str, LayerUpdate]] = set()
     taken = 0
     while True:
-        steps = [step for node in layers for step in _steps(problem, node, scheme, ranking[node.name])]
+        steps = [step for node in layers for step in _steps(problem, node, scheme, ranking[node.name], reach)]
         steps = [step for step in steps if step.gain > 0 and (step.layer, step.update) not in refused]
         if not steps:
             return scheme
-        best = max(steps, key=lambda step: step.gain / step.bytes)
+        best = max(steps, key=lambda step: step.gain / (step.bytes / parameters + step.macs / inference))
         candidate = scheme.but(layers={**scheme.layers, best.layer: best.update})
         if problem.fits(candidate):
             scheme = candidate
@@ -84,15 +95,29 @@ def channel_ranking(forward: Graph, layers: list[Node], importance: Mapping[str,
     return {name: np.argsort(-totals[key], kind="stable") for name, key in keys.items()}
 
 
-def _steps(problem: Problem, node: Node, scheme: Scheme, ranking: np.ndarray) -> Iterator[Step]:
+def backward_reach(forward: Graph, layers: list[Node]) -> dict[str, float]:
+    """MACs of the input gradients that bring a gradient from the classifier to each layer's output."""
+    reach, total = {}, 0.0
+    for node in reversed(layers):
+        reach[node.name] = total
+        total += lookup(node.op).cost(forward, node).macs
+    return reach
+
+
+def _steps(
+    problem: Problem, node: Node, scheme: Scheme, ranking: np.ndarray, reach: Mapping[str, float]
+) -> Iterator[Step]:
     """The next bias or the next larger slices of one layer."""
+    farthest = max((reach[name] for name in scheme.layers), default=0.0)
+    way = max(0.0, reach[node.name] - farthest)
+    macs = lookup(node.op).cost(problem.forward, node).macs
     forward, worth = problem.forward, problem.importance[node.name]
     now = scheme.layers.get(node.name, LayerUpdate())
     weight, x, y = forward[node.inputs[2]], forward[node.inputs[0]], forward[node.outputs[0]]
     masters = 2 if scheme.update == "master" else 1
     mask = 0 if scheme.layers.get(node.name) else y.size / 8
     if not now.bias:
-        yield Step(node.name, replace(now, bias=True), worth.bias, 4 * y.shape[-1] * 1.5 + mask)
+        yield Step(node.name, replace(now, bias=True), worth.bias, 4 * y.shape[-1] * 1.5 + mask, way)
     trained = _count(now.weights, len(ranking))
     before = worth.channels[ranking[:trained]].sum()
     for share in SHARES:
@@ -104,7 +129,8 @@ def _steps(problem: Problem, node: Node, scheme: Scheme, ranking: np.ndarray) ->
         )
         added = (count - trained) / len(ranking)
         gain = float(worth.channels[ranking[:count]].sum() - before)
-        yield Step(node.name, replace(now, weights=chosen), gain, added * (weight.size * masters + x.size) + mask)
+        cost = added * (weight.size * masters + x.size) + mask
+        yield Step(node.name, replace(now, weights=chosen), gain, cost, way + added * macs)
 
 
 def _count(chosen: Slice | None, channels: int) -> int:
