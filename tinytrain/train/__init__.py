@@ -2,6 +2,8 @@
 """Training: schemes, the trained head, and autodiff from a forward graph to a training graph."""
 
 from tinytrain.train.autodiff import training_graph
+from tinytrain.train.loss import Loss
+from tinytrain.train.optimizer import Optimizer
 from tinytrain.train.scheme import (
     LayerUpdate,
     Scheme,
@@ -15,6 +17,6 @@ from tinytrain.train.scheme import (
 )
 
 __all__ = [
-    "LayerUpdate", "Scheme", "Slice", "all_weights", "classifier_node", "load_scheme", "parse_scheme",
+    "LayerUpdate", "Loss", "Optimizer", "Scheme", "Slice", "all_weights", "classifier_node", "load_scheme", "parse_scheme",
     "published_scheme", "trainable_layers", "training_graph",
 ]  # fmt: skip

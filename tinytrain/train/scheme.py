@@ -4,7 +4,8 @@
     {"layers": {"conv_24": {"bias": true, "input_channels": 0.25},
                 "conv_30": {"bias": true, "weights": "all"},
                 "conv_41": {"bias": true}},
-     "classes": 3, "update": "master", "accumulate": false}
+     "classes": 3, "update": "master", "accumulate": false,
+     "optimizer": {"kind": "momentum", "beta1": 0.9}, "loss": {"kind": "cross_entropy", "label_smoothing": 0.1}}
 
 `input_channels` and `output_channels` are a list of channels or a share (the channels of largest norm are chosen).
 """
@@ -22,9 +23,13 @@ import numpy as np
 from tinytrain.errors import SchemeError
 from tinytrain.graph import Graph, Node
 from tinytrain.ops import lookup
+from tinytrain.train.loss import Loss, parse_loss
+from tinytrain.train.optimizer import Optimizer, parse_optimizer
 
-UPDATES = ("master", "stochastic")
+UPDATES = ("master", "stochastic", "truncate")
 SCALINGS = ("qas", "none")
+GRADIENTS = ("int16", "int8")
+FIELDS = ("layers", "classes", "update", "accumulate", "scaling", "gradients", "optimizer", "loss")
 
 
 @dataclass(frozen=True)
@@ -49,9 +54,13 @@ class Scheme:
 
     layers:     by node name
     classes:    size of a new classifier, or None to keep the model's own (it is trained in either case)
-    update:     "master" keeps fractional bits beside every trained integer; "stochastic" rounds at random instead
+    update:     "master" keeps fractional bits beside every trained integer; "stochastic" rounds at random instead;
+                "truncate" rounds toward zero, as the field's released code does, and is there to be compared with
     accumulate: whether gradients of several samples are summed before the parameters change
     scaling:    "qas" scales each channel's update by its quantization (the default), "none" does not (for ablations)
+    gradients:  mantissas of gradients: "int16", or "int8" with stochastic rounding where memory is scarce
+    optimizer:  how gradients change parameters
+    loss:       what training makes small
     """
 
     layers: Mapping[str, LayerUpdate] = field(default_factory=dict)
@@ -59,6 +68,9 @@ class Scheme:
     update: str = "master"
     accumulate: bool = False
     scaling: str = "qas"
+    gradients: str = "int16"
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    loss: Loss = field(default_factory=Loss)
 
     def but(self, **changes: Any) -> Scheme:
         return replace(self, **changes)
@@ -75,7 +87,8 @@ class Scheme:
             layers[name] = entry
         return {
             "layers": layers, "classes": self.classes, "update": self.update, "accumulate": self.accumulate,
-            "scaling": self.scaling,
+            "scaling": self.scaling, "gradients": self.gradients, "optimizer": self.optimizer.as_dict(),
+            "loss": self.loss.as_dict(),
         }  # fmt: skip
 
 
@@ -104,7 +117,7 @@ def parse_scheme(document: Mapping[str, Any], graph: Graph) -> Scheme:
     """A Scheme from its JSON form; every name and channel is checked against the graph."""
     if not isinstance(document, Mapping) or not isinstance(document.get("layers", {}), Mapping):
         raise SchemeError("a scheme is an object, and so are its 'layers'", fix="see docs/architecture.md, 'Scheme'")
-    unknown = set(document) - {"layers", "classes", "update", "accumulate", "scaling"}
+    unknown = set(document) - set(FIELDS)
     if unknown:
         raise SchemeError(f"a scheme has no field '{sorted(unknown)[0]}'", fix="see docs/architecture.md, 'Scheme'")
     by_name = {node.name: node for node in trainable_layers(graph)}
@@ -118,15 +131,29 @@ def parse_scheme(document: Mapping[str, Any], graph: Graph) -> Scheme:
         layers[name] = _parse_layer(graph, by_name[name], entry)
     scheme = Scheme(
         layers, document.get("classes"), document.get("update", "master"), bool(document.get("accumulate", False)),
-        document.get("scaling", "qas"),
+        document.get("scaling", "qas"), document.get("gradients", "int16"),
+        parse_optimizer(document.get("optimizer", "sgd")), parse_loss(document.get("loss", "cross_entropy")),
     )  # fmt: skip
-    if scheme.update not in UPDATES or scheme.scaling not in SCALINGS:
-        raise SchemeError(
-            f"unknown update '{scheme.update}' or scaling '{scheme.scaling}'", fix=f"{UPDATES}, {SCALINGS}"
-        )
-    if scheme.classes is not None and (not isinstance(scheme.classes, int) or scheme.classes < 2):
-        raise SchemeError(f"a classifier has at least 2 classes, the scheme says {scheme.classes}")
+    for name, known in (("update", UPDATES), ("scaling", SCALINGS), ("gradients", GRADIENTS)):
+        if (value := getattr(scheme, name)) not in known:
+            raise SchemeError(f"unknown {name} '{value}'", fix=f'"{name}": {" or ".join(known)}')
+    _check_classes(scheme)
     return scheme
+
+
+def _check_classes(scheme: Scheme) -> None:
+    """SchemeError where the number of outputs does not fit the loss."""
+    classes, loss = scheme.classes, scheme.loss
+    if classes is None:
+        return
+    if not isinstance(classes, int) or classes < 1:
+        raise SchemeError(f"a classifier has at least 2 classes, the scheme says {classes}")
+    if loss.kind == "cross_entropy" and classes < 2:
+        raise SchemeError(f"a classifier has at least 2 classes, the scheme says {classes}")
+    if loss.kind == "binary_cross_entropy" and classes != 1:
+        raise SchemeError(f"a binary loss has one output, the scheme says {classes}", fix='"classes": 1')
+    if loss.class_weights is not None and len(loss.class_weights) != max(classes, 2):
+        raise SchemeError(f"{len(loss.class_weights)} class_weights for {max(classes, 2)} classes")
 
 
 def _parse_layer(graph: Graph, node: Node, entry: Mapping[str, Any]) -> LayerUpdate:
