@@ -17,6 +17,6 @@ from tinytrain.train.scheme import (
 )
 
 __all__ = [
-    "LayerUpdate", "Loss", "Optimizer", "Scheme", "Slice", "all_weights", "classifier_node", "load_scheme", "parse_scheme",
-    "published_scheme", "trainable_layers", "training_graph",
+    "LayerUpdate", "Loss", "Optimizer", "Scheme", "Slice", "all_weights", "classifier_node", "load_scheme",
+    "parse_scheme", "published_scheme", "trainable_layers", "training_graph",
 ]  # fmt: skip

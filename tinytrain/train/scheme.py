@@ -134,9 +134,10 @@ def parse_scheme(document: Mapping[str, Any], graph: Graph) -> Scheme:
         document.get("scaling", "qas"), document.get("gradients", "int16"),
         parse_optimizer(document.get("optimizer", "sgd")), parse_loss(document.get("loss", "cross_entropy")),
     )  # fmt: skip
-    for name, known in (("update", UPDATES), ("scaling", SCALINGS), ("gradients", GRADIENTS)):
-        if (value := getattr(scheme, name)) not in known:
-            raise SchemeError(f"unknown {name} '{value}'", fix=f'"{name}": {" or ".join(known)}')
+    choices: dict[str, tuple[str, ...]] = {"update": UPDATES, "scaling": SCALINGS, "gradients": GRADIENTS}
+    for name, allowed in choices.items():
+        if (value := getattr(scheme, name)) not in allowed:
+            raise SchemeError(f"unknown {name} '{value}'", fix=f'"{name}": {" or ".join(allowed)}')
     _check_classes(scheme)
     return scheme
 
