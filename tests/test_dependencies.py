@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "quantize": "graph ops",
     "passes": "graph ops",
     "train": "graph ops passes",
+    "floating": "graph ops train",
     "memory": "graph ops",
     "program": "graph ops memory",
     "host": "graph ops program runtime_c",

@@ -7,17 +7,27 @@ import numpy as np
 import pytest
 
 from tests import nets
-from tests.train.float_model import FloatModel, cosine, torch
 from tests.training import measured_gradients
+from tinytrain.floating import TorchModel, cosine
 from tinytrain.graph import Graph
 from tinytrain.ops import evaluate
 from tinytrain.train import LayerUpdate, Scheme, Slice, all_weights, training_graph
 
+torch = pytest.importorskip("torch")
 QUIET = 0.02  # logits' gradients are multiples of 2^-15: a sample that is almost right says little
 
 
 def whole(forward: Graph) -> Graph:
     return training_graph(forward, all_weights(forward).but(accumulate=True))
+
+
+def float_model(forward: Graph) -> TorchModel:
+    return TorchModel(forward, dtype="float64", activations="masked")
+
+
+def gradients_of(model: TorchModel, sample: np.ndarray, label: int, integers=None) -> dict[str, np.ndarray]:
+    integers = None if integers is None else {name: value[None] for name, value in integers.items()}
+    return model.gradients(sample[None], np.array([label]), integers)
 
 
 def samples(forward: Graph, count: int, seed: int = 5) -> list[tuple[np.ndarray, int]]:
@@ -29,11 +39,11 @@ def samples(forward: Graph, count: int, seed: int = 5) -> list[tuple[np.ndarray,
 def test_every_gradient_of_a_residual_net_is_that_of_an_ordinary_float_net(residual: Graph) -> None:
     """The float net only shares the dequantized weights; nothing is rounded in it. Zero points are away from 0."""
     assert all(residual[node.outputs[0]].zero_point != 0 for node in residual.nodes if node.name != "head")
-    graph, model = whole(residual), FloatModel(residual)
+    graph, model = whole(residual), float_model(residual)
     assert len(model.parameters) == 2 * 9
     totals: dict[str, list[np.ndarray]] = {name: [np.zeros(()), np.zeros(())] for name in model.parameters}
     for sample, label in samples(residual, 32, seed=1):
-        got, want = measured_gradients(graph, sample, label), model.gradients(sample, label)
+        got, want = measured_gradients(graph, sample, label), gradients_of(model, sample, label)
         assert set(got) == set(want)
         for name, gradient in want.items():
             assert cosine(got[name], gradient) > 0.9, name  # an activation at its clamp may fall on either side
@@ -47,10 +57,10 @@ def test_every_gradient_of_a_residual_net_is_that_of_an_ordinary_float_net(resid
 def test_every_gradient_of_a_random_net_is_exact_given_its_activations(seed: int) -> None:
     """With the int8 network's own activations, what differs is the gradients' arithmetic alone."""
     forward = nets.random_net(np.random.default_rng(seed))
-    graph, model = whole(forward), FloatModel(forward)
+    graph, model = whole(forward), float_model(forward)
     for sample, label in samples(forward, 2):
-        model.integers = evaluate(forward, {"x": sample})
-        got, want = measured_gradients(graph, sample, label), model.gradients(sample, label)
+        integers = evaluate(forward, {"x": sample})
+        got, want = measured_gradients(graph, sample, label), gradients_of(model, sample, label, integers)
         if np.linalg.norm(want["head.head.bias"]) < QUIET:
             continue
         for name, gradient in want.items():
@@ -63,24 +73,24 @@ def test_every_gradient_of_a_random_net_is_exact_given_its_activations(seed: int
 
 def test_a_gradient_without_one_branch_would_be_noticed(residual: Graph) -> None:
     """What the field's released code does: the stream's gradient goes through the convolutions only."""
-    graph, model = whole(residual), FloatModel(residual)
+    graph, model = whole(residual), float_model(residual)
     (sample, label) = samples(residual, 1)[0]
-    values = model.run(sample)
+    values = model.values(sample[None])
     got = measured_gradients(graph, sample, label)["stem.b"]
-    cut = FloatModel(residual)
-    real_node = cut._node
+    cut = float_model(residual)
+    node_value = cut.node_value
 
-    def without_shortcut(node, known):
+    def without_shortcut(node, known, integers):
         known = {
             name: value.detach() if node.op == "add" and name == node.inputs[0] else value
             for name, value in known.items()
         }
-        return real_node(node, known)
+        return node_value(node, known, integers)
 
-    cut._node = without_shortcut
-    assert torch.equal(cut.run(sample)["logits"], values["logits"])
-    assert cosine(got, cut.gradients(sample, label)["stem.b"]) < 0.99
-    assert cosine(got, model.gradients(sample, label)["stem.b"]) > 0.999
+    cut.node_value = without_shortcut
+    assert torch.equal(cut.values(sample[None])["logits"], values["logits"])
+    assert cosine(got, gradients_of(cut, sample, label)["stem.b"]) < 0.99
+    assert cosine(got, gradients_of(model, sample, label)["stem.b"]) > 0.999
 
 
 def test_a_slices_gradient_is_the_slice_of_the_gradient(residual: Graph) -> None:

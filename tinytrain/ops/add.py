@@ -62,6 +62,11 @@ class Add(Operator):
             b = b.reshape(-1)
         return [clamped(rescaled_sum(sum_args(run.graph, node), a, b), node)]
 
+    def floating(self, graph: Graph, node: Node, *inputs: Any) -> Any:
+        a, b = inputs
+        shape = [1] * (a.dim() - 1) if graph[node.inputs[1]].size == 1 else a.shape[1:]
+        return a + b.reshape(-1, *shape)
+
     def gradient(self, build: TrainingBuilder, node: Node, gy: str, wanted: bool) -> list[str | None]:
         a, b = build.graph.ins(node)
         computed = [tensor for tensor in (a, b) if tensor.role is Role.ACTIVATION]

@@ -7,6 +7,8 @@ away from zero: TFLite's reference. Input and output have the same quantization,
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tinytrain.graph import Graph, Node
@@ -50,6 +52,15 @@ class AveragePool2d(Operator):
         sums = windows.patches(node, x.astype(np.int64), kernel).sum(axis=(2, 3))
         cells = windows.cells_inside(node, x.shape, kernel)[:, :, None]
         return [clamped(np.sign(sums) * ((np.abs(sums) + cells // 2) // cells), node)]
+
+    def floating(self, graph: Graph, node: Node, *inputs: Any) -> Any:
+        from torch.nn import functional as F
+
+        (x,) = inputs
+        kernel = node.attrs["kernel"]
+        image = windows.padded_channels_first(node, x, 0.0)
+        sums = F.avg_pool2d(image, kernel, windows.strides_of(node), divisor_override=1).permute(0, 2, 3, 1)
+        return sums / x.new_tensor(windows.cells_inside(node, tuple(x.shape[1:]), kernel))[:, :, None]
 
     def gradient(self, build: TrainingBuilder, node: Node, gy: str, wanted: bool) -> list[str | None]:
         if not wanted:

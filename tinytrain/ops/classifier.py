@@ -7,6 +7,8 @@ head is given), a bias is in units of the products.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tinytrain.graph import Graph, Node
@@ -30,6 +32,8 @@ def logit_multipliers(graph: Graph, node: Node) -> tuple[np.ndarray, np.ndarray,
 
 @operator("classifier")
 class Classifier(Operator):
+    saturates = False
+
     def channel_axes(self, graph: Graph, node: Node) -> list[list[tuple[str, int]]]:
         x = graph[node.inputs[0]]
         return [[(x.name, len(x.shape) - 1), (node.inputs[2], 1)]] if x.size == x.shape[-1] else []
@@ -47,6 +51,10 @@ class Classifier(Operator):
         total = am.rounding_shift(w.astype(np.int64) @ centred + bias, total_shift)
         logits = am.rounding_shift(total * multipliers, 31 - shifts.astype(np.int64) - total_shift)
         return [am.saturate(logits, am.INT32_MIN, am.INT32_MAX).astype(np.int32)]
+
+    def floating(self, graph: Graph, node: Node, *inputs: Any) -> Any:
+        x, bias, weight = inputs
+        return x.reshape(x.shape[0], -1) @ weight.T + bias
 
     def gradient(self, build: TrainingBuilder, node: Node, gy: str, wanted: bool) -> list[str | None]:
         gx = None

@@ -131,6 +131,15 @@ class Conv2d(Operator):
         patches = windows.patches(node, x.astype(np.int64) - args["x_zero_point"], w.shape[1:3])
         return [finish(np.tensordot(patches, w, ((2, 3, 4), (1, 2, 3))), bias.astype(np.int64), args)]
 
+    def floating(self, graph: Graph, node: Node, *inputs: Any) -> Any:
+        from torch.nn import functional as F
+
+        x, bias, weight = inputs
+        image, padding = windows.channels_first(node, x)
+        return F.conv2d(
+            image, weight.permute(0, 3, 1, 2), bias, windows.strides_of(node), padding
+        ).permute(0, 2, 3, 1)  # fmt: skip
+
     def gradient(self, build: TrainingBuilder, node: Node, gy: str, wanted: bool) -> list[str | None]:
         gy = build.masked(node, gy)
         gx = None

@@ -8,6 +8,8 @@ weight is whole.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tinytrain.graph import Graph, Node
@@ -89,6 +91,15 @@ class DepthwiseConv2d(Operator):
         read = np.repeat(x.astype(np.int64) - args["x_zero_point"], w.shape[2] // x.shape[2], axis=2)
         patches = windows.patches(node, read, w.shape[:2])
         return [finish((patches * w).sum(axis=(2, 3)), bias.astype(np.int64), args)]
+
+    def floating(self, graph: Graph, node: Node, *inputs: Any) -> Any:
+        from torch.nn import functional as F
+
+        x, bias, weight = inputs
+        image, padding = windows.channels_first(node, x)
+        kernel = weight.permute(2, 0, 1)[:, None]
+        y = F.conv2d(image, kernel, bias, windows.strides_of(node), padding, groups=x.shape[3])
+        return y.permute(0, 2, 3, 1)
 
     def gradient(self, build: TrainingBuilder, node: Node, gy: str, wanted: bool) -> list[str | None]:
         gy = build.masked(node, gy)

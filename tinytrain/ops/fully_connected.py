@@ -6,6 +6,8 @@ It is a convolution of one pixel with a 1 x 1 window: kernels, weight blocks and
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tinytrain.graph import Graph, Node
@@ -43,3 +45,7 @@ class FullyConnected(Conv2d):
         w = assemble(run.graph, node, blocks)[:, 0, 0]
         sums = w @ (x.reshape(-1).astype(np.int64) - args["x_zero_point"])
         return [finish(sums, bias.astype(np.int64), args)]
+
+    def floating(self, graph: Graph, node: Node, *inputs: Any) -> Any:
+        x, bias, weight = inputs
+        return x.reshape(x.shape[0], -1) @ weight.T + bias

@@ -7,6 +7,9 @@ byte per output is kept: which cell of the window won.
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 
 from tinytrain.errors import SchemeError
@@ -46,6 +49,12 @@ class MaxPool2d(Operator):
     def reference(self, run: Evaluation, node: Node, *inputs: np.ndarray) -> list[np.ndarray]:
         patches = windows.patches(node, inputs[0].astype(np.int64), node.attrs["kernel"], PADDING)
         return [clamped(patches.max(axis=(2, 3)), node)]
+
+    def floating(self, graph: Graph, node: Node, *inputs: Any) -> Any:
+        from torch.nn import functional as F
+
+        image = windows.padded_channels_first(node, inputs[0], -math.inf)
+        return F.max_pool2d(image, node.attrs["kernel"], windows.strides_of(node)).permute(0, 2, 3, 1)
 
     def gradient(self, build: TrainingBuilder, node: Node, gy: str, wanted: bool) -> list[str | None]:
         if not wanted:

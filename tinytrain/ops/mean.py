@@ -66,6 +66,10 @@ class Mean(Operator):
         y = clamped(rescaled_sums(mean_args(run.graph, node), sums, n), node)
         return [y.reshape(run.graph[node.outputs[0]].shape)]
 
+    def floating(self, graph: Graph, node: Node, *inputs: Any) -> Any:
+        (x,) = inputs
+        return x.mean([axis + 1 for axis in node.attrs["axes"]]).reshape(-1, *graph[node.outputs[0]].shape)
+
     def gradient(self, build: TrainingBuilder, node: Node, gy: str, wanted: bool) -> list[str | None]:
         if not wanted:
             return [None]

@@ -59,6 +59,12 @@ class Mul(Operator):
         y = rescaled_product(product_args(run.graph, node), a.reshape(-1, b.size), b.reshape(1, -1))
         return [clamped(y.reshape(a.shape), node)]
 
+    def floating(self, graph: Graph, node: Node, *inputs: Any) -> Any:
+        a, b = inputs
+        size = graph[node.inputs[1]].size
+        shape = a.shape[1:] if size == graph[node.inputs[0]].size else [*[1] * (a.dim() - 2), size]
+        return a * b.reshape(-1, *shape)
+
     def gradient(self, build: TrainingBuilder, node: Node, gy: str, wanted: bool) -> list[str | None]:
         a, b = build.graph.ins(node)
         computed = [tensor.role is Role.ACTIVATION for tensor in (a, b)]

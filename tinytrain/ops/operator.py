@@ -85,6 +85,8 @@ class Operator:
     in_place: tuple[tuple[int, int], ...] = ()
     # True where the output is the input's bytes seen with another shape: no kernel runs
     view: bool = False
+    # False where values only move, or are not int8: the output is neither rounded nor held within a clamp
+    saturates: bool = True
     # of an operator with inputs (x, bias, weight): the weight's (output channel axis, input channel axis)
     weight_axes: tuple[int, int] | None = None
 
@@ -102,6 +104,14 @@ class Operator:
     def reference(self, run: Evaluation, node: Node, *inputs: np.ndarray) -> list[np.ndarray]:
         """The outputs in numpy: this is the definition of the operator."""
         raise NotImplementedError
+
+    def floating(self, graph: Graph, node: Node, *inputs: Any) -> Any:
+        """The same operator on reals, with torch, before its output is rounded and clamped; torch differentiates it.
+
+        inputs: torch tensors in real units. Activations have a leading batch dimension [N, *shape] and so has the
+        result; weights, biases and other constants have none.
+        """
+        raise GraphError(f"'{node.name}' ({node.op}) has no float definition")
 
     def gradient(self, build: TrainingBuilder, node: Node, gy: str, wanted: bool) -> list[str | None]:
         """Add nodes for the gradient of each input and for the updates of trained parameters.

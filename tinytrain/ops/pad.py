@@ -34,6 +34,8 @@ def box_args(shape: tuple[int, ...], padding: Padding) -> dict[str, Any]:
 
 @operator("pad")
 class Pad(Operator):
+    saturates = False
+
     def channel_axes(self, graph: Graph, node: Node) -> list[list[tuple[str, int]]]:
         pairs = enumerate(node.attrs["padding"])
         return [[(node.inputs[0], axis), (node.outputs[0], axis)] for axis, pair in pairs if tuple(pair) == (0, 0)]
@@ -50,6 +52,11 @@ class Pad(Operator):
     def reference(self, run: Evaluation, node: Node, *inputs: np.ndarray) -> list[np.ndarray]:
         fill = run.graph[node.inputs[0]].zero_point
         return [np.pad(inputs[0], node.attrs["padding"], constant_values=fill)]
+
+    def floating(self, graph: Graph, node: Node, *inputs: Any) -> Any:
+        from torch.nn import functional as F
+
+        return F.pad(inputs[0], [amount for pair in reversed(node.attrs["padding"]) for amount in pair])
 
     def gradient(self, build: TrainingBuilder, node: Node, gy: str, wanted: bool) -> list[str | None]:
         if not wanted:

@@ -6,6 +6,8 @@ Attribute `ratio` says how x's scale over y's is formed: "double" (the default; 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tinytrain.graph import Graph, Node
@@ -42,6 +44,9 @@ class Requantize(Operator):
 
     def reference(self, run: Evaluation, node: Node, *inputs: np.ndarray) -> list[np.ndarray]:
         return [clamped(rescaled(requantize_args(run.graph, node), inputs[0]), node)]
+
+    def floating(self, graph: Graph, node: Node, *inputs: Any) -> Any:
+        return inputs[0]
 
     def gradient(self, build: TrainingBuilder, node: Node, gy: str, wanted: bool) -> list[str | None]:
         if not wanted:

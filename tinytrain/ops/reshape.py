@@ -7,6 +7,7 @@ The shape is attribute `shape`, or else the one the output tensor declares.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,7 @@ def target_shape(graph: Graph, node: Node) -> tuple[int, ...]:
 @operator("reshape")
 class Reshape(Operator):
     view = True
+    saturates = False
 
     def channel_axes(self, graph: Graph, node: Node) -> list[list[tuple[str, int]]]:
         x, y = graph[node.inputs[0]], graph[node.outputs[0]]
@@ -35,6 +37,9 @@ class Reshape(Operator):
 
     def reference(self, run: Evaluation, node: Node, *inputs: np.ndarray) -> list[np.ndarray]:
         return [inputs[0].reshape(target_shape(run.graph, node))]
+
+    def floating(self, graph: Graph, node: Node, *inputs: Any) -> Any:
+        return inputs[0].reshape(-1, *target_shape(graph, node))
 
     def gradient(self, build: TrainingBuilder, node: Node, gy: str, wanted: bool) -> list[str | None]:
         if not wanted:

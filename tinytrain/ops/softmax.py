@@ -12,6 +12,7 @@ shift would be longer than a word. The result is 0 of 256 here: the real quotien
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -110,6 +111,9 @@ class Softmax(Operator):
         inverse, shift = reciprocal(total)
         y = divided(high_product(powers, inverse), shift + 31 - 8) - 128
         return [am.saturate(y, -128, 127).astype(np.int8).reshape(inputs[0].shape)]
+
+    def floating(self, graph: Graph, node: Node, *inputs: Any) -> Any:
+        return (inputs[0] * node.attrs.get("beta", 1.0)).softmax(-1)
 
     def gradient(self, build: TrainingBuilder, node: Node, gy: str, wanted: bool) -> list[str | None]:
         raise GraphError(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,8 @@ KERNELS = {"int8": "tt_transpose_s8", "int16": "tt_transpose_s16"}
 
 @operator("transpose")
 class Transpose(Operator):
+    saturates = False
+
     def infer(self, graph: Graph, node: Node) -> list[tuple[tuple[int, ...], str]]:
         x, perm = graph[node.inputs[0]], node.attrs["perm"]
         if sorted(perm) != list(range(len(x.shape))) or len(perm) > RANK:
@@ -25,6 +28,9 @@ class Transpose(Operator):
 
     def reference(self, run: Evaluation, node: Node, *inputs: np.ndarray) -> list[np.ndarray]:
         return [np.ascontiguousarray(inputs[0].transpose(node.attrs["perm"]))]
+
+    def floating(self, graph: Graph, node: Node, *inputs: Any) -> Any:
+        return inputs[0].permute(0, *[axis + 1 for axis in node.attrs["perm"]])
 
     def gradient(self, build: TrainingBuilder, node: Node, gy: str, wanted: bool) -> list[str | None]:
         if not wanted:

@@ -99,3 +99,24 @@ def windows_overlap(node: Node, y_shape: tuple[int, ...], kernel: tuple[int, ...
     return any(
         size > 1 and stride < extent for size, stride, extent in zip(y_shape[:2], strides_of(node), kernel, strict=True)
     )
+
+
+def channels_first(node: Node, x: Any) -> tuple[Any, tuple[int, int]]:
+    """A torch batch [N, H, W, C] -> ([N, C, H, W], padding (vertical, horizontal) still to be done by the operator).
+
+    Memory stays in channels-last order. Padding that differs between sides is done here.
+    """
+    top, bottom, left, right = padding_of(node)
+    if (top, left) == (bottom, right):
+        return x.permute(0, 3, 1, 2), (top, left)
+    return padded_channels_first(node, x, 0.0), (0, 0)
+
+
+def padded_channels_first(node: Node, x: Any, value: float) -> Any:
+    """A torch batch [N, H, W, C] -> [N, C, H + top + bottom, W + left + right], padded with a value."""
+    from torch.nn import functional as F
+
+    top, bottom, left, right = padding_of(node)
+    if any(padding_of(node)):
+        x = F.pad(x, (0, 0, left, right, top, bottom), value=value)
+    return x.permute(0, 3, 1, 2)
