@@ -34,19 +34,20 @@ class Net:
         return "x"
 
     def conv(
-        self, name: str, x: str, co: int, kernel: int = 1, stride: int = 1, pad: int = 0, relu: bool = False,
-        zero_point: int = 0, scale: float = SCALE,
+        self, name: str, x: str, co: int, kernel: int | tuple[int, int] = 1, stride: int | tuple[int, int] = 1,
+        pad: int | tuple[int, int, int, int] = 0, relu: bool = False, zero_point: int = 0, scale: float = SCALE,
     ) -> str:  # fmt: skip
-        ci = self.shape(x)[2]
-        weight = self._weight(name, x, (co, kernel, kernel, ci), 0, kernel * kernel * ci, scale)
+        ci, (kh, kw) = self.shape(x)[2], _several(kernel, 2)
+        weight = self._weight(name, x, (co, kh, kw, ci), 0, kh * kw * ci, scale)
         return self._layer("conv2d", name, x, weight, co, stride, pad, relu, zero_point, scale, "double")
 
     def depthwise(
-        self, name: str, x: str, kernel: int = 3, stride: int = 1, pad: int = 1, relu: bool = False,
-        multiplier: int = 1, zero_point: int = 0, scale: float = SCALE,
+        self, name: str, x: str, kernel: int | tuple[int, int] = 3, stride: int | tuple[int, int] = 1,
+        pad: int | tuple[int, int, int, int] = 1, relu: bool = False, multiplier: int = 1, zero_point: int = 0,
+        scale: float = SCALE,
     ) -> str:  # fmt: skip
-        co = self.shape(x)[2] * multiplier
-        weight = self._weight(name, x, (kernel, kernel, co), 2, kernel * kernel, scale)
+        co, (kh, kw) = self.shape(x)[2] * multiplier, _several(kernel, 2)
+        weight = self._weight(name, x, (kh, kw, co), 2, kh * kw, scale)
         return self._layer("depthwise_conv2d", name, x, weight, co, stride, pad, relu, zero_point, scale, "double")
 
     def dense(self, name: str, x: str, co: int, relu: bool = False, zero_point: int = 0, scale: float = SCALE) -> str:
@@ -96,8 +97,8 @@ class Net:
         return self.graph.add_tensor(Tensor(name, data.shape, str(data.dtype), Role.CONSTANT, quantization, data)).name
 
     def _layer(
-        self, op: str, name: str, x: str, weight: str, co: int, stride: int, pad: int, relu: bool, zero_point: int,
-        scale: float, rounding: str,
+        self, op: str, name: str, x: str, weight: str, co: int, stride: int | tuple[int, int],
+        pad: int | tuple[int, int, int, int], relu: bool, zero_point: int, scale: float, rounding: str,
     ) -> str:  # fmt: skip
         scales = self.graph[x].scale * self.graph[weight].quantization.scale  # type: ignore[union-attr]
         reals = self.rng.normal(0, 15 * scale, co)
@@ -105,7 +106,7 @@ class Net:
         zero_point = -128 if relu and zero_point == 0 else zero_point
         attrs: dict[str, Any] = {"clamp": _clamp(relu, zero_point), "rounding": rounding}
         if stride:
-            attrs |= {"strides": (stride, stride), "padding": (pad,) * 4}
+            attrs |= {"strides": _several(stride, 2), "padding": _several(pad, 4)}
         return self._node(op, name, (x, bias, weight), attrs, scale, zero_point)
 
     def _node(
@@ -114,6 +115,11 @@ class Net:
         node = Node(op, name, inputs, (f"{name}.y",), attrs, name)
         add_node(self.graph, node, quantization=Quantization.per_tensor(scale, zero_point))
         return f"{name}.y"
+
+
+def _several(value: Any, count: int) -> tuple[int, ...]:
+    """One number for all, or one each."""
+    return (value,) * count if isinstance(value, int) else value
 
 
 def _clamp(relu: bool, zero_point: int) -> tuple[int, int]:

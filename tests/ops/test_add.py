@@ -33,6 +33,15 @@ def graph_of(a_shape, b_shape, a, b, y, clamp=(-128, 127), b_data=None):
     return one_node("add", inputs, {"clamp": clamp}, {"quantization": Quantization.per_tensor(*y)})
 
 
+def certificates():
+    a, b = (0.02, 3), (0.05, -9)
+    return {
+        "two scales": graph_of((3, 2, 5), (3, 2, 5), a, b, (0.08, 5)),
+        "clamped": graph_of((3, 2, 5), (3, 2, 5), a, b, (0.03, 5), (-20, 40)),
+        "a constant": graph_of((3, 2, 5), (1,), a, (0.03, 0), (0.03, 0), b_data=np.array([100], np.int8)),
+    }
+
+
 @given(st.tuples(scales, zero_points), st.tuples(scales, zero_points), st.tuples(scales, zero_points), st.booleans())
 @settings(max_examples=25, deadline=None)
 def test_every_pair_of_values_equals_litert(a, b, y, one_element):

@@ -38,6 +38,19 @@ def build(case, clamp=(-128, 127)):
     return graph, integers(np.random.default_rng(case["seed"]), x.shape, np.int8, case["extreme"])
 
 
+def certificates():
+    def case(size, kernel, strides, padding=(0, 0, 0, 0), clamp=(-128, 127)):
+        case = {**GLOBAL, "size": size, "kernel": kernel, "strides": strides, "padding": padding}
+        return build(case, clamp)[0]
+
+    return {
+        "2 x 2, stride 2": case((6, 6), (2, 2), (2, 2)),
+        "7 x 7, global": case((7, 7), (7, 7), (1, 1)),
+        "3 x 3, stride 2, padding 1": case((6, 5), (3, 3), (2, 2), (1, 1, 1, 1)),
+        "3 x 2, stride 1, clamped": case((5, 6), (3, 2), (1, 1), (0, 1, 1, 0), (-20, 30)),
+    }
+
+
 @given(pool_cases(), clamps)
 @settings(max_examples=60, deadline=None)
 def test_forward_kernel_equals_oracle(case, clamp):

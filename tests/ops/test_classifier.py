@@ -49,6 +49,20 @@ def forward_graph(case, bias, weight, scales) -> Graph:
     return one_node("classifier", inputs, {}, {})
 
 
+def certificates():
+    def case(shape, classes, scale, zero_point):
+        case = {"inputs": shape, "classes": classes, "zero_point": zero_point, "scale": scale}
+        case |= {"extreme": False, "seed": 1}
+        _, bias, weight, scales = operands(case)
+        return forward_graph(case, bias, weight, scales)
+
+    return {
+        "2 classes": case((40,), 2, 1e-3, -128),
+        "10 classes": case((1, 1, 64), 10, 1e-3, 5),
+        "3 classes, small weights": case((2, 3, 4), 3, 1e-9, 0),
+    }
+
+
 @given(cases)
 @settings(max_examples=80, deadline=None)
 def test_kernel_equals_oracle_and_logits_are_right(case):

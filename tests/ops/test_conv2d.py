@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.nets import Net
 from tests.oracle import activation, assert_host_equals_oracle, constant, gradient, one_node
 from tinytrain.errors import GraphError
 from tinytrain.graph import Exponent, Phase, Quantization, Role
@@ -72,6 +73,20 @@ def build(case, rounding="double", pieces=None):
     inputs = {"x": x, "bias": constant("bias", bias), **blocks}
     graph = one_node("conv2d", inputs, attrs, {"quantization": Quantization.per_tensor(0.03, case["zero_point"])})
     return graph, sample
+
+
+def certificates():
+    def case(size, co, *args, **more):
+        net = Net(np.random.default_rng(1))
+        return net.done(net.conv("conv", net.input(size, zero_point=-9), co, *args, **more))
+
+    return {
+        "1 x 1": case((4, 3, 5), 6),
+        "1 x 1, ReLU": case((4, 3, 5), 6, relu=True, zero_point=-17),
+        "3 x 3, padding 1": case((5, 5, 3), 4, 3, 1, 1),
+        "3 x 3, stride 2, padding 1, ReLU": case((6, 5, 3), 4, 3, 2, 1, relu=True),
+        "2 x 4, strides 1 and 3, padding 0 1 2 0": case((5, 6, 2), 3, (2, 4), (1, 3), (0, 1, 2, 0)),
+    }
 
 
 @given(shapes.filter(fits), st.sampled_from(["double", "single"]))

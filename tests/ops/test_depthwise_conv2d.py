@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.nets import Net
 from tests.ops.gradients import (
     STEPS,
     assert_is_the_float_gradient,
@@ -60,6 +61,20 @@ def build(case, multiplier=1, cuts=(), rounding="double", clamp=(-128, 127)):
         attrs["blocks"] = blocks
     graph = one_node("depthwise_conv2d", inputs, attrs, {"quantization": Quantization.per_tensor(0.07, 5)})
     return graph, integers(rng, x.shape, np.int8, case["extreme"])
+
+
+def certificates():
+    def case(size, *args, **more):
+        net = Net(np.random.default_rng(1))
+        return net.done(net.depthwise("depthwise", net.input(size, zero_point=-9), *args, **more))
+
+    return {
+        "3 x 3, padding 1": case((5, 5, 4), 3, 1, 1),
+        "3 x 3, stride 2, padding 1, ReLU": case((6, 5, 4), 3, 2, 1, relu=True),
+        "7 x 7, padding 3": case((6, 6, 2), 7, 1, 3),
+        "3 x 3, channel multiplier 3": case((4, 5, 2), 3, 1, 1, multiplier=3),
+        "2 x 3, strides 2 and 1, padding 1 0 0 2": case((5, 4, 3), (2, 3), (2, 1), (1, 0, 0, 2), relu=True),
+    }
 
 
 @given(cases(), multipliers, edges, st.sampled_from(["double", "single"]))

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.frontends.tflite_file import TfliteFile
+from tests.nets import Net
 from tests.ops.gradients import (
     STEPS,
     assert_is_the_float_gradient,
@@ -59,6 +60,18 @@ def build(case, clamp=(-128, 127), cut=True):
     attrs = {"clamp": clamp, "rounding": "single", "blocks": tuple(rectangles)}
     graph = one_node("fully_connected", tensors, attrs, {"quantization": Quantization.per_tensor(0.05, -4)})
     return graph, integers(rng, x.shape, np.int8, case["extreme"])
+
+
+def certificates():
+    def case(shape, outputs, **more):
+        net = Net(np.random.default_rng(1))
+        return net.done(net.dense("dense", net.input(shape, zero_point=-9), outputs, **more))
+
+    return {
+        "vector": case((40,), 7),
+        "vector, ReLU": case((40,), 7, relu=True, zero_point=-17),
+        "image": case((3, 4, 2), 5),
+    }
 
 
 @given(cases)

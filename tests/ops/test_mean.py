@@ -29,6 +29,14 @@ def graph_of(shape, axes, x=(0.02, 0), y=(0.02, 0), keepdims=False, **attrs):
     return one_node("mean", inputs, attrs, {"quantization": Quantization.per_tensor(*y)})
 
 
+def certificates():
+    return {
+        "over 7 x 7": graph_of((7, 7, 5), (0, 1), (0.02, 3), (0.01, -7)),
+        "over 6 of 3, clamped": graph_of((3, 6, 5), (1,), (0.02, 3), (0.005, -7)),
+        "of everything": graph_of((3, 4, 5), (0, 1, 2), (0.02, 3), (0.02, 3), True),
+    }
+
+
 @given(
     images, st.sampled_from(AXES), st.booleans(), st.tuples(scales, zero_points), st.floats(0.2, 20), zero_points,
     st.integers(0, 2**31),

@@ -41,6 +41,17 @@ def graph_of(a_shape, b_shape, a, b, y, clamp=(-128, 127), b_data=None):
     return one_node("mul", inputs, {"clamp": clamp}, {"quantization": Quantization.per_tensor(*y)})
 
 
+def certificates():
+    a, b = (0.02, 3), (0.05, -9)
+    return {
+        "equal shapes": graph_of((3, 4, 5), (3, 4, 5), a, b, (0.11, 4)),
+        "equal shapes, clamped": graph_of((3, 4, 5), (3, 4, 5), a, b, (0.05, 4), (-50, 100)),
+        "a gate": graph_of((3, 4, 5), (1, 1, 5), a, b, (0.11, 4)),
+        "one element": graph_of((3, 4, 5), (1,), a, b, (0.11, 4)),
+        "a constant": graph_of((3, 4, 5), (5,), a, (0.05, 0), (0.11, 4), b_data=np.array([9, -7, 90, 1, 0], np.int8)),
+    }
+
+
 @given(st.tuples(scales, zero_points), st.tuples(scales, zero_points), st.floats(2.0, 300.0), zero_points)
 @settings(max_examples=25, deadline=None)
 def test_every_pair_of_values_equals_litert(a, b, steps, zero_point):

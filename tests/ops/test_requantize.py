@@ -49,6 +49,14 @@ def graph_of(shape, x, y, clamp=FULL, **attrs):
     return one_node("requantize", {"x": activation("x", shape, *x)}, {"clamp": clamp, **attrs}, fields)
 
 
+def certificates():
+    return {
+        "to a smaller scale": graph_of((6, 7), (0.05, 3), (0.03, 5)),
+        "ReLU": graph_of((6, 7), (0.05, 3), (0.03, -128), (-128, 127), ratio="float32"),
+        "ReLU6": graph_of((6, 7), (0.05, 3), (0.05, -100), (-100, 20), ratio="float32"),
+    }
+
+
 @given(st.tuples(scales, zero_points), st.tuples(scales, zero_points), st.sampled_from(["QUANTIZE", "RELU", "RELU6"]))
 @settings(max_examples=60, deadline=None)
 def test_every_value_equals_litert(x, y, code):

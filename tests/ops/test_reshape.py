@@ -20,6 +20,10 @@ def graph_of(shape, target):
     return one_node("reshape", {"x": activation("x", shape, 0.02, 3)}, {"shape": target}, QUANTIZATION)
 
 
+def certificates():
+    return {"an image to a vector": graph_of((2, 3, 4), (24,))}
+
+
 def test_reshape_moves_no_byte():
     graph = graph_of((2, 3, 4), (24,))
     layout = lay_out(graph)

@@ -126,7 +126,7 @@ class TorchModel:
             tensor = self.graph[name]
             if tensor.role is Role.ACTIVATION:
                 continue
-            scale = _bias_scale(self.graph, node) if _is_layer(node) and index == 1 else _scale(tensor)
+            scale = _bias_scale(self.graph, node) if is_layer(node) and index == 1 else scale_of(tensor)
             assert tensor.data is not None
             zero_point = tensor.zero_point if tensor.quantization else 0
             real = (tensor.data.astype(np.float64) - zero_point) * scale
@@ -137,7 +137,7 @@ class TorchModel:
             self.constants[node.name, index] = known
 
     def _add_masks(self, node: Node, update: LayerUpdate) -> None:
-        if not _is_layer(node):
+        if not is_layer(node):
             return
         _, bias, weight = node.inputs
         if update.bias:
@@ -197,12 +197,12 @@ class TorchModel:
         return torch.where((nearest > low) & (nearest < high), y + (held - y).detach(), held)
 
 
-def _is_layer(node: Node) -> bool:
+def is_layer(node: Node) -> bool:
     """Whether the node's inputs are (x, bias, weight)."""
     return node.op == "classifier" or lookup(node.op).weight_axes is not None
 
 
-def _scale(tensor: Tensor) -> np.ndarray:
+def scale_of(tensor: Tensor) -> np.ndarray:
     """Of a constant, shaped to multiply it."""
     if tensor.quantization is None:
         raise GraphError(f"the constant '{tensor.name}' has no scale")

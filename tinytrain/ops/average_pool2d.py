@@ -113,6 +113,13 @@ class AveragePool2dGradient(Operator):
             return [sums.astype(np.int16)]
         return [am.to_mantissas(sums, run.exponent(node.inputs[0]) - k, run.exponent_state(node.outputs[0]))]
 
+    def error(self, run: Evaluation, node: Node, *inputs: np.ndarray) -> Any:
+        """A unit for every window that a cell lies in: half for its rounding, half a step of its 15-bit factor."""
+        shape = node.attrs["x_shape"]
+        ones = np.ones((*inputs[0].shape[:2], *node.attrs["kernel"], shape[2]), np.int64)
+        unit = run.unit(node.inputs[0]) * 2.0 ** -shared_bits(node, shape)
+        return super().error(run, node) + windows.scatter(node, ones, shape) * unit
+
     def lower(self, graph: Graph, node: Node) -> KernelCall:
         gy, gx = graph[node.inputs[0]], graph[node.outputs[0]]
         assert gy.exponent is not None and gx.exponent is not None

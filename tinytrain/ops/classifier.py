@@ -13,7 +13,7 @@ import numpy as np
 
 from tinytrain.graph import Graph, Node
 from tinytrain.ops import arithmetic as am
-from tinytrain.ops.conv2d import relative_scales
+from tinytrain.ops.conv2d import relative_scales, scaling_error
 from tinytrain.ops.operator import Cost, Evaluation, KernelCall, Operator, Ref, exponent_args, operator, refuse
 from tinytrain.ops.training import TrainingBuilder
 from tinytrain.ops.updates import add_updates
@@ -92,6 +92,12 @@ class ClassifierInputGradient(Operator):
         scaled = am.rounding_shift(gy.astype(np.int64) * factors, 15)
         sums = (scaled @ w.astype(np.int64)).reshape(node.attrs["x_shape"])
         return [am.to_mantissas(sums, run.exponent(node.inputs[0]) + k, run.exponent_state(node.outputs[0]))]
+
+    def error(self, run: Evaluation, node: Node, *inputs: np.ndarray) -> Any:
+        """Each product of a weight with a scaled gradient is off by that gradient's rounding."""
+        gy, w = inputs
+        sums = scaling_error(gy) @ np.abs(w.astype(np.float64)) * 2.0 ** self._scales(run.graph, node)[1]
+        return super().error(run, node) + sums.reshape(node.attrs["x_shape"]) * run.unit(node.inputs[0])
 
     def _scales(self, graph: Graph, node: Node) -> tuple[np.ndarray, int]:
         w = graph[node.inputs[1]]

@@ -104,6 +104,11 @@ def relative_scales(scales: np.ndarray) -> tuple[np.ndarray, int]:
     return np.floor(scales / 2.0 ** int(k) * 32768 + 0.5).astype(np.int32), int(k)
 
 
+def scaling_error(gy: np.ndarray) -> np.ndarray:
+    """Of a mantissa times a 15-bit factor, in units of the result: half for its rounding, half a step of the factor."""
+    return 0.5 + np.abs(gy.astype(np.float64)) * 2.0**-16
+
+
 @operator("conv2d")
 class Conv2d(Operator):
     weight_axes = (0, 3)
@@ -189,6 +194,16 @@ class Conv2dInputGradient(Operator):
         image = windows.image_shape(shape, input_channels(run.graph, node))
         sums = windows.scatter(node, terms, image).reshape(shape)
         return [am.to_mantissas(sums, run.exponent(node.inputs[0]) + k, run.exponent_state(node.outputs[0]))]
+
+    def error(self, run: Evaluation, node: Node, *inputs: np.ndarray) -> Any:
+        """Each product of a weight with a scaled gradient is off by that gradient's rounding."""
+        gy, *blocks = inputs
+        _, k = relative_scales(weight_scales(run.graph, node, node.inputs[1:]))
+        w = np.abs(assemble(run.graph, node, blocks)).astype(np.float64)
+        terms = np.tensordot(scaling_error(windows.as_image(gy)), w, ((2,), (0,)))
+        shape = node.attrs["x_shape"]
+        sums = windows.scatter(node, terms, windows.image_shape(shape, input_channels(run.graph, node)))
+        return super().error(run, node) + sums.reshape(shape) * run.unit(node.inputs[0]) * 2.0**k
 
     def lower(self, graph: Graph, node: Node) -> KernelCall:
         gy, gx = graph[node.inputs[0]], graph[node.outputs[0]]

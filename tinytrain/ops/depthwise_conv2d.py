@@ -156,6 +156,16 @@ class DepthwiseConv2dInputGradient(Operator):
         sums = sums.reshape(*shape, -1).sum(axis=3)
         return [am.to_mantissas(sums, run.exponent(node.inputs[0]) + k - 15, run.exponent_state(node.outputs[0]))]
 
+    def error(self, run: Evaluation, node: Node, *inputs: np.ndarray) -> Any:
+        """Each channel's exact sum is off by half a step of its 15-bit factor."""
+        gy, *blocks = inputs
+        shape = node.attrs["x_shape"]
+        _, k = relative_scales(weight_scales(run.graph, node, node.inputs[1:]))
+        w = np.concatenate(blocks, axis=2).astype(np.int64)
+        terms = gy.astype(np.int64)[:, :, None, None, :] * w
+        sums = np.abs(windows.scatter(node, terms, (*shape[:2], w.shape[2]))).reshape(*shape, -1).sum(axis=3)
+        return super().error(run, node) + sums * run.unit(node.inputs[0]) * 2.0 ** (k - 16)
+
     def lower(self, graph: Graph, node: Node) -> KernelCall:
         gy, gx = graph[node.inputs[0]], graph[node.outputs[0]]
         assert gy.exponent is not None and gx.exponent is not None and gx.exponent.state

@@ -105,6 +105,10 @@ class MeanGradient(Operator):
         scaled = am.rounding_shift(inputs[0].astype(np.int64) * factor, 15).astype(np.int16)
         return [np.broadcast_to(scaled.reshape(outer, 1, inner), (outer, n, inner)).reshape(shape)]
 
+    def error(self, run: Evaluation, node: Node, *inputs: np.ndarray) -> Any:
+        """Half a unit for the rounding, half a step of the 15-bit factor."""
+        return run.unit(node.outputs[0])
+
     def lower(self, graph: Graph, node: Node) -> KernelCall:
         outer, n, inner = extents(node.attrs["x_shape"], node.attrs["axes"])
         args: dict[str, Any] = {

@@ -113,6 +113,12 @@ def gradient_mantissas(run: Evaluation, node: Node, sums: np.ndarray) -> np.ndar
 class _ProductGradient(Operator):
     """Inputs (gy, other operand); the gradient is under a delayed exponent."""
 
+    def error(self, run: Evaluation, node: Node, *inputs: np.ndarray) -> Any:
+        """The other operand's scale has 15 bits, and so has the exact result but for its own rounding."""
+        (y,) = node.outputs
+        exact = np.abs(run.values[y].astype(np.float64)) + 1
+        return super().error(run, node) + exact * run.unit(y) * 2.0**-15
+
     def infer(self, graph: Graph, node: Node) -> list[tuple[tuple[int, ...], str]]:
         return [(node.attrs["x_shape"], "int16")]
 

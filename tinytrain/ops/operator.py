@@ -70,6 +70,10 @@ class Evaluation:
         assert exponent is not None, tensor
         return exponent.offset + (int(self.values[exponent.state][0]) if exponent.state else 0)
 
+    def unit(self, tensor: str) -> float:
+        """The real value of one mantissa step of a gradient tensor, now."""
+        return 2.0 ** self.exponent(tensor)
+
     def exponent_state(self, tensor: str) -> np.ndarray:
         """The int32[3] state behind a gradient tensor's delayed exponent."""
         exponent = self.graph[tensor].exponent
@@ -87,6 +91,8 @@ class Operator:
     view: bool = False
     # False where values only move, or are not int8: the output is neither rounded nor held within a clamp
     saturates: bool = True
+    # of an operator without `gradient`: why none passes it
+    no_gradient: str = "layers before it cannot be trained"
     # of an operator with inputs (x, bias, weight): the weight's (output channel axis, input channel axis)
     weight_axes: tuple[int, int] | None = None
 
@@ -121,9 +127,19 @@ class Operator:
         """
         raise GraphError(
             f"'{node.name}' ({node.op}) has no gradient",
-            why="layers before it cannot be trained",
+            why=self.no_gradient,
             fix="train only layers after it",
         )
+
+    def error(self, run: Evaluation, node: Node, *inputs: np.ndarray) -> Any:
+        """Of a gradient operator: how far its real result may be from the exact one, per element or one number for all.
+
+        It holds where nothing saturates. run: the values of a step after the node was computed. Here: half a unit for
+        the rounding into mantissas, and nothing where the exponent is another tensor's, for then values only move.
+        """
+        (y,) = node.outputs
+        exponent = run.graph[y].exponent
+        return run.unit(y) / 2 if exponent is not None and exponent.state == f"{y}.exponent" else 0.0
 
     def lower(self, graph: Graph, node: Node) -> KernelCall | None:
         """The kernel call that computes this node, or None for a view."""

@@ -16,11 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from tinytrain.errors import GraphError
 from tinytrain.graph import Graph, Node
 from tinytrain.ops import arithmetic as am
 from tinytrain.ops.operator import Evaluation, KernelCall, Operator, Ref, operator, refuse
-from tinytrain.ops.training import TrainingBuilder
 
 INTEGER_BITS = 5  # of a scaled difference to the row's maximum
 SUM_INTEGER_BITS = 12  # of the sum of exponentials
@@ -88,6 +86,7 @@ def softmax_args(graph: Graph, node: Node) -> dict[str, int]:
 @operator("softmax")
 class Softmax(Operator):
     in_place = ((0, 0),)
+    no_gradient = "only a softmax at the end of a model can be trained through: it becomes part of the loss"
 
     def infer(self, graph: Graph, node: Node) -> list[tuple[tuple[int, ...], str]]:
         x = graph[node.inputs[0]]
@@ -114,13 +113,6 @@ class Softmax(Operator):
 
     def floating(self, graph: Graph, node: Node, *inputs: Any) -> Any:
         return (inputs[0] * node.attrs.get("beta", 1.0)).softmax(-1)
-
-    def gradient(self, build: TrainingBuilder, node: Node, gy: str, wanted: bool) -> list[str | None]:
-        raise GraphError(
-            f"'{node.name}' (softmax) has no gradient",
-            why="only a softmax at the end of a model can be trained through: it becomes part of the loss",
-            fix="train only layers after it",
-        )
 
     def lower(self, graph: Graph, node: Node) -> KernelCall:
         x = graph[node.inputs[0]]

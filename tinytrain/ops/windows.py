@@ -55,7 +55,7 @@ def scatter(node: Node, terms: np.ndarray, shape: tuple[int, ...]) -> np.ndarray
     """The transpose of `patches`: adds terms [OH, OW, KH, KW, C] onto an image of `shape`."""
     (sh, sw), (top, bottom, left, right) = strides_of(node), padding_of(node)
     height, width, channels = shape
-    sums = np.zeros((height + top + bottom, width + left + right, channels), np.int64)
+    sums = np.zeros((height + top + bottom, width + left + right, channels), np.result_type(terms, np.int64))
     oh, ow, kh, kw, _ = terms.shape
     for i in range(kh):
         for j in range(kw):
