@@ -10,7 +10,7 @@ import numpy as np
 
 from tinytrain.graph import Graph, Node, Quantization, Role, Tensor, verify
 from tinytrain.ops import add_node
-from tinytrain.train import LayerUpdate, Scheme, Slice, trainable_layers
+from tinytrain.train import LayerUpdate, Loss, Scheme, Slice, classifier_node, trainable_layers
 from tinytrain.train.scheme import channel_count
 
 SCALE = 0.03
@@ -224,6 +224,26 @@ def random_scheme(rng: np.random.Generator, graph: Graph) -> Scheme:
         bool(rng.integers(2)),
         str(rng.choice(["qas", "none"])),
     )
+
+
+def with_random_loss(rng: np.random.Generator, graph: Graph, scheme: Scheme) -> Scheme:
+    """The plain loss, or one of every other kind, with the outputs it needs."""
+    own = graph[classifier_node(graph).outputs[0]].size
+    smoothing = float(rng.choice([0.0, 0.1, 0.9]))
+    match rng.integers(8):
+        case 0:
+            weights = tuple(float(w) for w in 10.0 ** rng.uniform(-3, 3, scheme.classes or own))
+            return scheme.but(loss=Loss("cross_entropy", smoothing, weights))
+        case 1:
+            return scheme.but(loss=Loss("cross_entropy", 0.1))
+        case 2:
+            weights = tuple(float(w) for w in 10.0 ** rng.uniform(-3, 3, 2))
+            return scheme.but(classes=1, loss=Loss("binary_cross_entropy", smoothing, weights))
+        case 3:
+            return scheme.but(loss=Loss("mean_squared_error", target="given"))
+        case 4:
+            return scheme.but(classes=graph[graph.inputs[0]].size, loss=Loss("mean_squared_error"))
+    return scheme
 
 
 def random_sample(rng: np.random.Generator, graph: Graph) -> np.ndarray:

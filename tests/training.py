@@ -40,10 +40,17 @@ class Pair:
         self.values: dict[str, np.ndarray] = {}
         self.count = 0
 
-    def step(self, sample: np.ndarray, label: int) -> tuple[float, int]:
+    def step(self, sample: np.ndarray, label: int, target: np.ndarray | None = None) -> tuple[float, int]:
+        """label, target: those of the loss's own kind are used."""
         self._same_inputs()
-        outcome = self.machine.train_step(sample, label)
-        inputs = {self.graph.inputs[0]: sample, "label": np.array([label], np.int32)}
+        inputs = {self.graph.inputs[0]: sample}
+        if "target" in self.graph.tensors:
+            outcome = self.machine.train_step(sample, target=target)
+            inputs["target"] = np.rint(target * 65536).astype(np.int32)
+        else:
+            outcome = self.machine.train_step(sample, label)
+        if "label" in self.graph.tensors:
+            inputs["label"] = np.array([label], np.int32)
         self.values = evaluate(self.graph, inputs, self.persistent, STEP)
         self.count += 1
         self._compare()

@@ -24,7 +24,8 @@ from tinytrain.graph import Graph
 from tinytrain.planner import Plan, export_plan, make_plan
 from tinytrain.planner.make import Samples
 from tinytrain.session import run_training
-from tinytrain.train import Scheme, all_weights, load_scheme, parse_scheme
+from tinytrain.train import Loss, Scheme, all_weights, load_scheme, parse_scheme
+from tinytrain.train.loss import parse_loss
 
 PLANNING_SAMPLES = 1024  # at most; importance and exponents are measured on a few of them
 
@@ -49,6 +50,7 @@ def plan(
     classes: int | None = None,
     update: str = "master",
     accumulate: bool = False,
+    loss: Loss | Mapping[str, Any] | str | None = None,
     seed: int = 0,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Plan:
@@ -57,26 +59,36 @@ def plan(
     sram, flash: narrower budgets, in bytes or as "256K"
     scheme:     a Scheme, its JSON form, a file (`scheme_key` names one of several), "head" for the classifier alone or
                 "all" for every weight; by default the planner chooses, which needs data
-    classes:    a new classifier of so many classes; by default one is made where the data has another number of classes
+    classes:    a new head of so many outputs; by default one is made where the data has another number of classes
                 than the model
     update:     "master" or "stochastic"
     accumulate: plan for batches
+    loss:       what training makes small: a Loss, its JSON form or its kind; by default the scheme's
     Errors: ModelError, DataError, SchemeError, BoardError, BudgetError.
     """
     target = board_catalogue.load(board) if isinstance(board, str) else board
     target = target.narrowed(
         sram=None if sram is None else parse_size(sram), flash=None if flash is None else parse_size(flash)
     )
+    chosen = _scheme(scheme, scheme_key)
+    wanted = loss if isinstance(loss, Loss | None) else parse_loss(loss)
     samples = None
     if data is not None:
-        spec = InputSpec.of(load_model(model))
-        loaded = data if isinstance(data, Dataset) else load_data(data, spec)
-        check_data(loaded, spec, classes)
-        samples = planning_samples(loaded, spec, seed)
+        forward = load_model(model)
+        chosen = chosen(forward) if callable(chosen) else chosen
+        samples = _planning_data(data, InputSpec.of(forward), wanted or (chosen or Scheme()).loss, classes, seed)
     return make_plan(
-        model, target, samples=samples, scheme=_scheme(scheme, scheme_key), classes=classes, update=update,
-        accumulate=accumulate, seed=seed, progress=progress,
+        model, target, samples=samples, scheme=chosen, classes=classes, update=update, accumulate=accumulate,
+        loss=wanted, seed=seed, progress=progress,
     )  # fmt: skip
+
+
+def _planning_data(data: Dataset | Path | str, spec: InputSpec, loss: Loss, classes: int | None, seed: int) -> Samples:
+    """Some of the data, checked."""
+    labelled = loss.labels(classes or 2) > 0
+    loaded = data if isinstance(data, Dataset) else load_data(data, spec, labelled=labelled)
+    check_data(loaded, spec, None if classes is None or not labelled else loss.labels(classes))
+    return planning_samples(loaded, spec, seed)
 
 
 def export(plan: Plan | Path | str, folder: Path | str) -> Path:

@@ -81,9 +81,10 @@ class Dataset:
         return len(self.class_names)
 
 
-def load_data(path: Path | str, input_spec: InputSpec, seed: int = 0) -> Dataset:
+def load_data(path: Path | str, input_spec: InputSpec, seed: int = 0, labelled: bool = True) -> Dataset:
     """Read an .npz file, or a folder of class folders of images. DataError says what does not fit the model.
 
+    labelled: whether labels are needed; an auto-encoder's .npz file may leave them out, they are zeros then
     .npz:   x_train, y_train, x_test, y_test and, if it likes, class_names. Instead of x_train: jpeg_x_train, the bytes
             of JPEG images one after the other, and joff_x_train, where each begins and the last one ends.
     folder: CLASS/*.jpg, split by `seed`; or train/CLASS/*.jpg and test/CLASS/*.jpg. Images are cropped to the model's
@@ -93,7 +94,7 @@ def load_data(path: Path | str, input_spec: InputSpec, seed: int = 0) -> Dataset
     if path.is_dir():
         data = _load_folder(path, input_spec, seed)
     elif path.is_file():
-        data = _load_npz(path, input_spec)
+        data = _load_npz(path, input_spec, labelled)
     else:
         raise DataError(
             f"there is no data at '{path}'", fix="an .npz file, or a folder with one folder of images per class"
@@ -221,13 +222,13 @@ def _check_labels(y: np.ndarray, samples: int, classes: int, where: str) -> None
 # --- .npz ---
 
 
-def _load_npz(path: Path, input_spec: InputSpec) -> Dataset:
+def _load_npz(path: Path, input_spec: InputSpec, labelled: bool) -> Dataset:
     try:
         archive = np.load(path, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise ValueError("it is not an archive of named arrays")
         with archive:
-            return _from_archive(path, archive, input_spec)
+            return _from_archive(path, archive, input_spec, labelled)
     except DataError:
         raise
     except Exception as error:  # numpy, zipfile and zlib each raise their own on damaged files
@@ -237,21 +238,24 @@ def _load_npz(path: Path, input_spec: InputSpec) -> Dataset:
         ) from None  # fmt: skip
 
 
-def _from_archive(path: Path, archive: Any, input_spec: InputSpec) -> Dataset:
+def _from_archive(path: Path, archive: Any, input_spec: InputSpec, labelled: bool) -> Dataset:
     keys = set(archive.files)
-    missing = [
-        key for key in ("x_train", "y_train", "x_test", "y_test") if key not in keys and f"jpeg_{key}" not in keys
-    ]
+    needed = ("x_train", "y_train", "x_test", "y_test") if labelled else ("x_train", "x_test")
+    missing = [key for key in needed if key not in keys and f"jpeg_{key}" not in keys]
     if missing:
         raise DataError(
             f"the data file has no '{missing[0]}'", where=str(path),
-            why=f"it holds: {', '.join(sorted(keys)) or 'nothing'}", fix="it needs x_train, y_train, x_test and y_test",
+            why=f"it holds: {', '.join(sorted(keys)) or 'nothing'}",
+            fix=f"it needs {', '.join(needed[:-1])} and {needed[-1]}",
         )  # fmt: skip
-    labels = [_labels(archive[key], f"{path}, {key}") for key in ("y_train", "y_test")]
-    names = _class_names(path, archive["class_names"] if "class_names" in keys else None, labels)
     x_train, x_test = (
         archive[key] if key in keys else _decode(path, archive, key, input_spec) for key in ("x_train", "x_test")
     )
+    labels = [
+        _labels(archive[key], f"{path}, {key}") if key in keys else np.zeros(len(x), np.int64)
+        for key, x in (("y_train", x_train), ("y_test", x_test))
+    ]
+    names = _class_names(path, archive["class_names"] if "class_names" in keys else None, labels)
     return Dataset(x_train, labels[0], x_test, labels[1], names, str(path))
 
 

@@ -12,16 +12,17 @@
 //   TRAIN    a = sample, b = label: one training step
 //   APPLY    applies accumulated gradients
 //   EVALUATE a = sample, b = label: inference, and whether it is right
+//            (an auto-encoder ignores labels, and nothing is right)
 //   LOGITS   a = sample: inference, and its logits
 //   COUNT    a = sample, b = label: counts the instructions of an inference and of a step, whole and row by row
 //   REPORT   prints the parameters' CRC and the high-water marks
 //   END      ends the emulation
 //
 // Output, one line each, values in hexadecimal:
-//   @begin input= arena= classes=          what the firmware was built for
+//   @begin input= arena= outputs=          what the firmware was built for
 //   @train count= loss= correct= last=     since the line before; last=1 when the pass is over. loss: Q16, summed
 //   @eval count= correct= last=
-//   @logit class= value=
+//   @logit class= value=                   class: the index of an output
 //   @report crc= arena= stack= handler_stack=
 //   @clock pair= empty= loop= loop_wraps=  ticks of nothing, of an empty call and of a known loop (the host's check)
 //   @total index= phase=0 ticks= wraps=    index: 0 inference, 1 train_step, 2 apply
@@ -62,6 +63,35 @@ static void check(tt_status status, const char *text) {
         board_fail(text, (uint32_t)status);
     }
 }
+
+// A step, and an inference: each returns 1 where the label was predicted.
+#if TINYTRAIN_CLASSES > 0
+static uint32_t train_step(uint32_t label) {
+    check(tinytrain_train_step((int32_t)label), "tinytrain_train_step refused");
+    return tinytrain_trained_prediction() == (int32_t)label ? 1u : 0u;
+}
+
+static uint32_t infer(uint32_t label) {
+    check(tinytrain_infer(), "tinytrain_infer refused");
+    return tinytrain_predict() == (int32_t)label ? 1u : 0u;
+}
+#else
+static uint32_t train_step(uint32_t label) {
+#if TINYTRAIN_TARGETS > 0
+    board_fail("the commands carry no targets, which this model is trained on", label);
+#else
+    (void)label;
+    check(tinytrain_train_reconstruct(), "tinytrain_train_reconstruct refused");
+    return 0;
+#endif
+}
+
+static uint32_t infer(uint32_t label) {
+    (void)label;
+    check(tinytrain_infer(), "tinytrain_infer refused");
+    return 0;
+}
+#endif
 
 // Looked at after every step: a byte that happens to hold the paint once will hardly do so each time.
 static void mark_arena(session *s) {
@@ -112,17 +142,13 @@ static void one_sample(session *s, const command *c) {
     } else if (s->progress != 0 && s->count == s->progress) {
         print_progress(s, 0);
     }
-    int32_t predicted;
     load_sample(s, c->a);
     if (c->operation == TRAIN) {
-        check(tinytrain_train_step((int32_t)c->b), "tinytrain_train_step refused");
+        s->correct += train_step(c->b);
         s->loss += tinytrain_loss();
-        predicted = tinytrain_trained_prediction();
     } else {
-        check(tinytrain_infer(), "tinytrain_infer refused");
-        predicted = tinytrain_predict();
+        s->correct += infer(c->b);
     }
-    s->correct += predicted == (int32_t)c->b ? 1u : 0u;
     s->count++;
     mark_arena(s);
 }
@@ -130,7 +156,7 @@ static void one_sample(session *s, const command *c) {
 static void print_logits(session *s, uint32_t sample) {
     load_sample(s, sample);
     check(tinytrain_infer(), "tinytrain_infer refused");
-    for (uint32_t i = 0; i < TINYTRAIN_CLASSES; i++) {
+    for (uint32_t i = 0; i < TINYTRAIN_OUTPUTS; i++) {
         board_put("@logit");
         board_put_field("class", i);
         board_put_field("value", (uint32_t)tinytrain_logits()[i]);
@@ -173,7 +199,7 @@ static void count_totals(session *s, const command *c) {
     mark_arena(s);
     load_sample(s, c->a);
     begin = board_count_now();
-    check(tinytrain_train_step((int32_t)c->b), "tinytrain_train_step refused");
+    train_step(c->b);
     print_spent("@total", TOTAL_TRAIN_STEP, 0, board_count_since(begin));
     mark_arena(s);
     begin = board_count_now();
@@ -232,7 +258,7 @@ static void begin(session *s) {
     board_put("@begin");
     board_put_field("input", TINYTRAIN_INPUT_BYTES);
     board_put_field("arena", TINYTRAIN_ARENA_BYTES);
-    board_put_field("classes", TINYTRAIN_CLASSES);
+    board_put_field("outputs", TINYTRAIN_OUTPUTS);
     board_put("\n");
     if (c.a != TINYTRAIN_INPUT_BYTES) {
         board_fail("samples of the wrong size", c.a);

@@ -30,6 +30,12 @@ tt_status tt_model_train_step(const tt_model *model, int32_t label) {
     return TT_OK;
 }
 
+tt_status tt_model_train_step_unlabelled(const tt_model *model) {
+    tt_run(model->program, TT_RUN_STEP);
+    model->hyper->step++;
+    return TT_OK;
+}
+
 // Takes the float apart with integers, so that a core without floating point needs no library for it.
 tt_status tt_model_set_learning_rate(const tt_model *model, float rate) {
     uint32_t bits;

@@ -195,7 +195,10 @@ def test_wrong_options_are_refused_in_one_form(small_model: Path) -> None:
     assert "--nonsense" in refused("boards", "--nonsense")
     assert "'sometimes'" in refused("plan", small_model, "--board", "rp2040", "--update", "sometimes")
     assert "--steps" in refused("run", "firmware", "--data", "d.npz", "--steps", "many")
-    assert "--classes" in refused("plan", small_model, "--board", "rp2040", "--classes", 1)
+    assert "--classes" in refused("plan", small_model, "--board", "rp2040", "--classes", 0)
+    assert "at least 2 classes" in refused("plan", small_model, "--board", "rp2040", "--classes", 1)
+    assert "there is no loss 'hinge'" in refused("plan", small_model, "--board", "rp2040", "--loss", "hinge")
+    assert "is no JSON" in refused("plan", small_model, "--board", "rp2040", "--loss", "{kind}")
 
 
 def test_missing_and_damaged_models_are_refused(tmp_path: Path) -> None:

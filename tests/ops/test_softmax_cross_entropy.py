@@ -15,7 +15,7 @@ from tests.oracle import assert_host_equals_oracle
 from tinytrain.errors import GraphError
 from tinytrain.graph import Graph, Node, Phase, Role, Tensor, verify
 from tinytrain.ops import add_node
-from tinytrain.ops.softmax_cross_entropy import FARTHEST, exp_q16, log_q16
+from tinytrain.ops.fixed_point import FARTHEST, exp_q16, log_q16
 
 UNIT = 2.0**-16
 EDGES = [-(2**31), -(2**31) + 1, -(24 << 16), -1, 0, 1, 65536, 24 << 16, 2**31 - 2, 2**31 - 1]

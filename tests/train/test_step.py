@@ -28,7 +28,8 @@ def train(graph: Graph, rate: float, seed: int, steps: int = 5) -> Pair:
         sample = nets.random_sample(rng, graph)
         if step == 1:
             sample = rng.choice(np.array([-128, 127], np.int8), sample.shape)
-        pair.step(sample, int(rng.integers(graph["logits"].size)))
+        outputs = graph["logits"].size
+        pair.step(sample, int(rng.integers(max(2, outputs))), rng.normal(0, 10.0 ** rng.uniform(-3, 4), outputs))
         if step % 2:
             pair.apply()
     return pair
@@ -37,7 +38,7 @@ def train(graph: Graph, rate: float, seed: int, steps: int = 5) -> Pair:
 def random_case(seed: int) -> Graph:
     rng = np.random.default_rng(seed)
     forward = nets.random_net(rng)
-    return training_graph(forward, nets.random_scheme(rng, forward))
+    return training_graph(forward, nets.with_random_loss(rng, forward, nets.random_scheme(rng, forward)))
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))

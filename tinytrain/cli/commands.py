@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 import enum
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tinytrain.cli.application import FAILED, Application, print_json
-from tinytrain.errors import OutputError, TinytrainError
+from tinytrain.errors import OutputError, SchemeError, TinytrainError
 
 if TYPE_CHECKING:
     from tinytrain.session import RunProgress
@@ -115,12 +116,20 @@ def plan(
         typer.Option(help="One scheme of a file that holds several, such as mcunet-5fps/49kb.", metavar="KEY"),
     ] = None,
     classes: Annotated[
-        int | None, typer.Option(min=2, help="A new classifier of so many classes. By default the data decides.")
+        int | None, typer.Option(min=1, help="A new head of so many outputs. By default the data decides.")
     ] = None,
     update: Annotated[
         Update, typer.Option(help="Keep fractional bits beside every trained integer, or round at random.")
     ] = Update.MASTER,
     accumulate: Annotated[bool, typer.Option("--accumulate", help="Make room to train in batches.")] = False,
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            help="cross_entropy, binary_cross_entropy or mean_squared_error, or a JSON object (docs/json.md).",
+            show_default="the scheme's, or cross_entropy",
+            metavar="LOSS",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write the plan here.", metavar="PLAN.json")
@@ -137,7 +146,7 @@ def plan(
     with live() as show:
         made = api.plan(
             model, board=board, data=data, sram=sram, flash=flash, scheme=scheme, scheme_key=scheme_key,
-            classes=classes, update=update.value, accumulate=accumulate, seed=seed, progress=show,
+            classes=classes, update=update.value, accumulate=accumulate, loss=_loss(loss), seed=seed, progress=show,
         )  # fmt: skip
     if output is not None:
         made.save(output)
@@ -147,6 +156,16 @@ def plan(
         from tinytrain.cli.tables import show_plan
 
         show_plan(made, str(output) if output else None)
+
+
+def _loss(text: str | None) -> Any:
+    """A kind, or the object that a JSON text holds."""
+    if text is None or not text.lstrip().startswith("{"):
+        return text
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise SchemeError(f"--loss {text} is no JSON", why=str(error)) from None
 
 
 @app.command(epilog=_example("export plan.json -o firmware/"))

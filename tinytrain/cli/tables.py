@@ -110,7 +110,7 @@ def _show_ledger(out: Console, plan: Plan) -> None:
 def _show_scheme(out: Console, plan: Plan) -> None:
     scheme, graph = plan.scheme, plan.forward
     table = _table(
-        f"scheme: {plan.classes} classes, update {scheme.update}{', accumulating' if scheme.accumulate else ''}",
+        f"scheme: {plan.kind}, update {scheme.update}{', accumulating' if scheme.accumulate else ''}",
         "layer", "bias", "weights", "weight bytes trained", numbers=1,
     )  # fmt: skip
     for name in (node.name for node in trainable_layers(graph)):

@@ -53,14 +53,43 @@ class Machine:
         self.run([Phase.FORWARD])
         return self.read(self.program.output)
 
-    def train_step(self, sample: np.ndarray, label: int) -> tuple[float, int]:
-        """One sample forward, backward and updated (or accumulated) -> (loss, predicted class)."""
+    def predict(self, sample: np.ndarray) -> int:
+        """Forward only: the class of the largest logit, of a single one logit > 0; 0 where there are no labels."""
+        logits = self.infer(sample).reshape(-1)
+        if self.program.labels == 0:
+            return 0
+        return int(np.argmax(logits)) if logits.size > 1 else int(logits[0] > 0)
+
+    def train_step(
+        self, sample: np.ndarray, label: int | None = None, *, target: np.ndarray | None = None
+    ) -> tuple[float, int]:
+        """One sample forward, backward and updated (or accumulated) -> (loss, class predicted before the update).
+
+        label:  where outputs are classes; ignored where they are not
+        target: float values, one per output, of a model that is trained on given ones
+        Errors: DataError where one is missing or outside its range; nothing changes then.
+        """
         self.set_input(sample)
-        self.view("label")[0] = label
+        self._set_answer(label, target)
         self.run(STEP)
         self.view("hyper")[3] += 1
         loss, predicted = self.view("result")
         return float(loss) / 65536, int(predicted)
+
+    def _set_answer(self, label: int | None, target: np.ndarray | None) -> None:
+        program = self.program
+        if program.labels:
+            if label is None or not 0 <= label < program.labels:
+                raise DataError(f"the label of a sample is {label}", why=f"labels are 0 to {program.labels - 1}")
+            self.view("label")[0] = label
+        if (target is not None) is not program.needs_target:
+            what = "needs a target" if program.needs_target else "takes no target"
+            raise DataError(
+                f"a training step of this model {what}",
+                fix='the loss "mean_squared_error" with "target": "given" trains on targets',
+            )
+        if target is not None:
+            self.view("target")[...] = _q16(np.asarray(target, np.float64).reshape(-1), program.outputs)
 
     def apply(self) -> None:
         """The end of a batch: accumulated gradients into the parameters."""
@@ -141,6 +170,16 @@ class Machine:
         if location.space is Space.CONSTANTS:
             return int(self._constants[location.offset].ctypes.data)
         return int(self.memory[location.space].ctypes.data) + location.offset
+
+
+def _q16(target: np.ndarray, outputs: int) -> np.ndarray:
+    """Reals in int32 units of 2^-16, rounded half to even, saturated."""
+    if target.size != outputs or not np.isfinite(target).all():
+        raise DataError(
+            f"a target has {target.size} values, {int(np.isfinite(target).sum())} of them finite",
+            why=f"the model has {outputs} outputs",
+        )
+    return np.clip(np.rint(target * 65536), -(2**31), 2**31 - 1).astype(np.int32)
 
 
 def _aligned_zeros(size: int) -> np.ndarray:

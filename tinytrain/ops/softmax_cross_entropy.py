@@ -1,51 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Softmax and cross-entropy in fixed point. Inputs (logits [N] int32 of 2^-16, label [1], result [2]).
 
-Outputs the gradient of the loss by the logits, probability minus one-hot, as int16 of 2^-15, and the next `result`:
-{loss in 2^-16, index of the largest logit}.
-
-exp(-t) is 2^-n times a polynomial for 2^-f, the Taylor series of degree 6 (error below 2e-5, less than a bit of 2^-15).
+Outputs the gradient of the loss by the logits as int16 of 2^-15, and the next `result`: {loss in 2^-16, index of the
+largest logit}. The gradient is probability minus one-hot. With the attributes `label_smoothing` and `class_weights` it
+is weight * (probability - target), in 2^-15 of the power of two that the largest weight fits, by a kernel of its own.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from tinytrain.graph import Exponent, Graph, Node
+from tinytrain.graph import Graph, Node
+from tinytrain.ops.cross_entropy import constants, weighted_difference, weighted_loss
+from tinytrain.ops.fixed_point import exp_q16, log_q16
 from tinytrain.ops.operator import Evaluation, KernelCall, Operator, Ref, operator, refuse
 
-GRADIENT_EXPONENT = Exponent(None, -15)
-LOG2_E = 94548  # log2(e), 16 bits
-LN_2 = 45426  # ln(2), 16 bits
-FARTHEST = 24 << 16  # logits this far below the largest have the probability 0
-# (-ln 2)^k / k! in 30 bits, from k = 6 down to 0
-EXP2_TERMS = (165394, -1431680, 10327387, -59597083, 257941248, -744261118, 1073741824)
 
-
-def exp_q16(t: int) -> int:
-    """exp(-t / 2^16) in 16 bits, t >= 0."""
-    if t >= FARTHEST:
-        return 0
-    u = (t * LOG2_E) >> 16
-    fraction = (u & 0xFFFF) << 14
-    value = 0
-    for term in EXP2_TERMS:
-        value = ((value * fraction) >> 30) + term
-    return value >> (14 + (u >> 16))
-
-
-def log_q16(x: int) -> int:
-    """ln(x / 2^16) in 16 bits for x >= 2^16: the bits of log2 one by one, by squaring."""
-    length = x.bit_length()
-    y = (x << (32 - length)) >> 1  # 31 bits, the top one set
-    log2 = 0
-    for _ in range(16):
-        y = (y * y) >> 30
-        log2 <<= 1
-        if y >= 1 << 31:
-            y >>= 1
-            log2 |= 1
-    return ((((length - 17) << 16) + log2) * LN_2) >> 16
+def is_weighted(node: Node) -> bool:
+    return bool(node.attrs.get("label_smoothing") or node.attrs.get("class_weights"))
 
 
 @operator("softmax_cross_entropy")
@@ -54,6 +26,9 @@ class SoftmaxCrossEntropy(Operator):
         logits, _, result = graph.ins(node)
         if logits.dtype != "int32" or logits.size > 65535:
             raise refuse(node, f"logits {logits.dtype}{list(logits.shape)}")
+        weights = node.attrs.get("class_weights")
+        if weights is not None and len(weights) != logits.size:
+            raise refuse(node, f"{len(weights)} class_weights, {logits.size} logits")
         return [(logits.shape, "int16"), (result.shape, "int32")]
 
     def reference(self, run: Evaluation, node: Node, *inputs: np.ndarray) -> list[np.ndarray]:
@@ -62,10 +37,23 @@ class SoftmaxCrossEntropy(Operator):
         powers = np.array([exp_q16(int(t)) for t in distance], np.int64)
         total = int(powers.sum())
         probability = ((powers << 15) + total // 2) // total
-        probability[label] -= 1 << 15
-        gradient = np.minimum(probability, 32767).astype(np.int16)
-        loss = min(int(distance[label]) + log_q16(total), 2**31 - 1)
+        if is_weighted(node):
+            gradient, loss = self._weighted(node, probability, distance, log_q16(total), label)
+        else:
+            probability[label] -= 1 << 15
+            gradient = np.minimum(probability, 32767).astype(np.int16)
+            loss = min(int(distance[label]) + log_q16(total), 2**31 - 1)
         return [gradient, np.array([loss, int(np.argmax(logits))], np.int32)]
+
+    def _weighted(
+        self, node: Node, probability: np.ndarray, distance: np.ndarray, log_total: int, label: int
+    ) -> tuple[np.ndarray, int]:
+        own = constants(node.attrs, probability.size)
+        target = np.full(probability.size, own.target_other, np.int64)
+        target[label] = own.target_label
+        factor = int(own.factors[label])
+        loss = weighted_loss(int((distance * target).sum()), log_total, factor, own.loss_shift)
+        return weighted_difference(probability, target, factor), loss
 
     def lower(self, graph: Graph, node: Node) -> KernelCall:
         logits, label, result = node.inputs
@@ -73,4 +61,11 @@ class SoftmaxCrossEntropy(Operator):
             "logits": Ref(logits), "label": Ref(label), "gradient": Ref(node.outputs[0]), "result": Ref(result),
             "classes": graph[logits].size,
         }  # fmt: skip
-        return KernelCall("tt_softmax_cross_entropy_s32", args)
+        if not is_weighted(node):
+            return KernelCall("tt_softmax_cross_entropy_s32", args)
+        own = constants(node.attrs, graph[logits].size)
+        args |= {
+            "factors": own.factors if node.attrs.get("class_weights") else None, "target_label": own.target_label,
+            "target_other": own.target_other, "loss_shift": own.loss_shift,
+        }  # fmt: skip
+        return KernelCall("tt_softmax_cross_entropy_weighted_s32", args)

@@ -14,15 +14,19 @@ STEPS = 24
 RATE = 2.0**-10  # small: the exponents are wanted, not the training
 
 
-def measure_exponents(found: Account, samples: np.ndarray, labels: np.ndarray) -> ExponentStart:
-    """State of every delayed exponent after a few steps.
+def measure_exponents(
+    found: Account, samples: np.ndarray, labels: np.ndarray, targets: np.ndarray | None = None
+) -> ExponentStart:
+    """State of every delayed exponent after a few steps; none where the loss needs targets and there are none.
 
-    samples: int8 [N, ...], labels: int [N]; the first STEPS of them are used
+    samples: int8 [N, ...], labels: int [N], targets: float [N, outputs]; the first STEPS of them are used
     """
+    if found.program.needs_target and targets is None:
+        return {}
     machine = Machine(found.program)
     machine.set_learning_rate(RATE)
-    for sample, label in zip(samples[:STEPS], labels[:STEPS], strict=True):
-        machine.train_step(sample, int(label))
+    for index, sample in enumerate(samples[:STEPS]):
+        machine.train_step(sample, int(labels[index]), target=None if targets is None else targets[index])
     states: ExponentStart = {}
     for tensor in found.graph.tensors.values():
         if tensor.exponent and tensor.exponent.state == f"{tensor.name}.exponent":
@@ -34,7 +38,9 @@ def measure_exponents(found: Account, samples: np.ndarray, labels: np.ndarray) -
     return states
 
 
-def random_samples(shape: tuple[int, ...], classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def random_samples(found: Account, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Stand-ins where no data is given."""
     rng = np.random.default_rng(seed)
-    return rng.integers(-128, 128, (STEPS, *shape)).astype(np.int8), rng.integers(0, classes, STEPS)
+    shape = found.graph[found.graph.inputs[0]].shape
+    samples = rng.integers(-128, 128, (STEPS, *shape)).astype(np.int8)
+    return samples, rng.integers(0, max(1, found.program.labels), STEPS)

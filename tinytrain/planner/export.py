@@ -37,7 +37,7 @@ def export_plan(plan: Plan, folder: Path | str) -> Path:
 
 def _write(plan: Plan, folder: Path) -> None:
     program = plan.program()
-    write_firmware(program, folder, f"{plan.forward.name}: {plan.classes} classes, for {plan.board.description}")
+    write_firmware(program, folder, f"{plan.forward.name}: {plan.kind}, for {plan.board.description}")
     render(plan.board, plan.sram.stack - HANDLER_STACK_BYTES, folder)
     (folder / "Makefile").write_text(makefile(plan.board))
     (folder / "model").mkdir()
@@ -53,7 +53,8 @@ def _facts(plan: Plan, program: Program, document: dict[str, Any]) -> dict[str, 
     return {
         "format": 1, "model": document["model"], "board": plan.board.name, "sram_budget": plan.board.sram.size,
         "flash_budget": plan.board.flash.size, "input": {**input_facts(plan.forward), "layout": "HWC"},
-        "classes": plan.classes, "sram": plan.sram.as_dict(), "flash": plan.flash.as_dict(), "kernels": program.kernels,
+        "classes": plan.classes, "labels": program.labels, "needs_target": program.needs_target,
+        "sram": plan.sram.as_dict(), "flash": plan.flash.as_dict(), "kernels": program.kernels,
         "rows": [
             {"kernel": row.kernel, "node": row.node, "origin": row.origin, "phase": row.phase.name.lower(),
              "macs": row.macs}
@@ -83,7 +84,7 @@ def _readme(plan: Plan, program: Program) -> str:
         flash_total="unknown" if flash.total is None else f"{flash.total:,}",
         flash_budget=f"{plan.board.flash.size:,}",
         input_shape=list(program.tensors[program.input].shape),
-        classes=plan.classes,
+        kind=plan.kind,
         rows=len(program.rows),
         kernels=", ".join(f"`{kernel}`" for kernel in program.kernels),
     )

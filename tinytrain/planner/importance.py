@@ -36,16 +36,36 @@ class Importance:
     channels: np.ndarray
 
 
+@dataclass(frozen=True)
+class _Data:
+    """Samples with their answers."""
+
+    samples: np.ndarray
+    labels: np.ndarray
+    targets: np.ndarray | None
+
+    def train_step(self, machine: Machine, index: int) -> None:
+        target = None if self.targets is None else self.targets[index]
+        machine.train_step(self.samples[index], int(self.labels[index]), target=target)
+
+
 def fisher(
-    forward: Graph, scheme: Scheme, samples: np.ndarray, labels: np.ndarray, seed: int, progress: Progress | None = None
+    forward: Graph,
+    scheme: Scheme,
+    samples: np.ndarray,
+    labels: np.ndarray,
+    seed: int,
+    progress: Progress | None = None,
+    targets: np.ndarray | None = None,
 ) -> dict[str, Importance]:
-    """Importance of every trainable layer, by node name.
+    """Importance of every trainable layer for the scheme's loss, by node name.
 
     A new classifier starts at zero and would send no gradient back, so it is trained for a moment first.
     """
+    data = _Data(samples, labels, targets)
     order = np.random.default_rng(seed).permutation(len(samples))
-    head = _train_head(forward, scheme, samples, labels, order[:HEAD_SAMPLES], progress)
-    whole = all_weights(forward).but(classes=scheme.classes, accumulate=True)
+    head = _train_head(forward, scheme, data, order[:HEAD_SAMPLES], progress)
+    whole = all_weights(forward).but(classes=scheme.classes, accumulate=True, loss=scheme.loss)
     graph = training_graph(forward, whole)
     machine = Machine(lower(graph, lay_out(graph)))
     for name, value in head.items():
@@ -57,11 +77,11 @@ def fisher(
     updates = [node for node in graph.nodes if node.phase is Phase.UPDATE and node.origin in layers]
     chosen = order[:FISHER_SAMPLES]
     for index in np.resize(chosen, SETTLING):
-        machine.train_step(samples[index], int(labels[index]))
+        data.train_step(machine, int(index))
     for done, index in enumerate(chosen):
         for node in updates:
             machine.view(graph[node.attrs["parameter"]].accumulator or "")[...] = 0
-        machine.train_step(samples[index], int(labels[index]))
+        data.train_step(machine, int(index))
         for node in updates:
             squares = _gradient(machine, graph[node.attrs["parameter"]]) ** 2
             if squares.ndim == 1:
@@ -100,20 +120,33 @@ def _per_channel(forward: Graph, layer: str, squares: np.ndarray) -> np.ndarray:
 
 
 def _train_head(
-    forward: Graph,
-    scheme: Scheme,
-    samples: np.ndarray,
-    labels: np.ndarray,
-    order: np.ndarray,
-    progress: Progress | None,
+    forward: Graph, scheme: Scheme, data: _Data, order: np.ndarray, progress: Progress | None
 ) -> dict[str, np.ndarray]:
     """Values of the classifier's parameters after one pass."""
-    graph = training_graph(forward, Scheme(classes=scheme.classes, update=scheme.update))
+    graph = training_graph(forward, Scheme(classes=scheme.classes, update=scheme.update, loss=scheme.loss))
     machine = Machine(lower(graph, lay_out(graph)))
-    machine.set_learning_rate(HEAD_RATE)
+    name = classifier_node(forward).name
+    rate = HEAD_RATE
+    if scheme.loss.kind == "mean_squared_error":
+        rate = _stable_rate(machine, graph, name, data.samples[order[:SETTLING]])
+    machine.set_learning_rate(rate)
     for done, index in enumerate(order):
-        machine.train_step(samples[index], int(labels[index]))
+        data.train_step(machine, int(index))
         if progress and done % 8 == 7:
             progress("head", done + 1, len(order))
-    name = classifier_node(forward).name
     return {f"{name}.head.{part}": machine.read(f"{name}.head.{part}") for part in ("bias", "weight")}
+
+
+def _stable_rate(machine: Machine, graph: Graph, head: str, samples: np.ndarray) -> float:
+    """For squared errors: a step moves outputs by rate * 2 / N * |features and 1|^2 of their error; a quarter of it.
+
+    (Normalized least mean squares: beyond twice the error, steps diverge.)
+    """
+    features = graph[graph.node(head).inputs[0]]
+    squares: list[float] = []
+    for sample in samples:
+        machine.infer(sample)  # nothing is written between the head and its reader, so its input is still there
+        reals = (machine.view(features.name).astype(np.float64) - features.zero_point) * features.scale
+        squares.append(float((reals**2).sum()))
+    outputs = machine.program.outputs
+    return min(HEAD_RATE * outputs, outputs / (8 * (1 + max(squares))))

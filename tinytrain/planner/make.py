@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +18,24 @@ from tinytrain.planner.calibrate import measure_exponents, random_samples
 from tinytrain.planner.importance import fisher
 from tinytrain.planner.plan import Plan
 from tinytrain.planner.search import Problem, greedy
-from tinytrain.train import Scheme, all_weights, classifier_node, training_graph
+from tinytrain.train import Loss, Scheme, all_weights, classifier_node, training_graph
 
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Training data as the model takes it: int8 [N, ...], labels int [N]; class_count: None where the labels tell."""
+    """Training data as the model takes it.
+
+    x: int8 [N, ...]; y: labels int [N], of no meaning to a loss without labels
+    class_count: None where the labels tell
+    targets: float [N, outputs], for the loss "mean_squared_error" with the target "given"
+    """
 
     x: np.ndarray
     y: np.ndarray
     class_count: int | None = None
+    targets: np.ndarray | None = None
 
     @property
     def classes(self) -> int:
@@ -45,6 +51,7 @@ def make_plan(
     classes: int | None = None,
     update: str = "master",
     accumulate: bool = False,
+    loss: Loss | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Plan:
@@ -52,12 +59,16 @@ def make_plan(
 
     samples:  needed to choose a scheme; also sets the number of classes and the initial exponents
     scheme:   a scheme, or a function that makes one for the loaded graph; None lets the planner choose
-    classes:  a new classifier of so many classes; by default the data decides
+    classes:  a new head of so many outputs; by default the data decides where it has labels
+    loss:     what training makes small; by default the scheme's, cross-entropy without one
     Errors: ModelError, SchemeError, DataError, BudgetError.
     """
     forward = load_model(model)
     given = scheme(forward) if callable(scheme) else scheme
     start = _start(forward, given, samples, classes, update, accumulate)
+    start = _with_loss(forward, start, loss or start.loss, samples)
+    if samples is not None and not start.loss.needs_target:
+        samples = replace(samples, targets=None)
     require_fit(account(training_graph(forward, start), board), board, smallest=True)
     if given is None:
         overhead = _overhead(forward, start, board)
@@ -67,8 +78,8 @@ def make_plan(
         chosen = start.but(layers=given.layers, scaling=given.scaling)
     found = account(training_graph(forward, chosen), board, overhead)
     require_fit(found, board, smallest=False)
-    data = samples or Samples(*random_samples(forward[forward.inputs[0]].shape, found.classes, seed))
-    exponents = measure_exponents(found, data.x, data.y)
+    data = samples or Samples(*random_samples(found, seed))
+    exponents = measure_exponents(found, data.x, data.y, data.targets)
     final = account(training_graph(forward, chosen, exponents), board, overhead)
     notes: tuple[str, ...] = ()
     try:
@@ -86,25 +97,35 @@ def _start(
     forward: Graph, given: Scheme | None, samples: Samples | None, classes: int | None, update: str, accumulate: bool
 ) -> Scheme:
     """The least scheme: the classifier alone, with the options that hold for all of it."""
-    own = forward[classifier_node(forward).outputs[0]].size
-    wanted = classes or (given.classes if given else None)
-    if samples is not None:
-        if wanted is not None and samples.classes > wanted:
-            raise DataError(
-                f"the data has a label {samples.classes - 1}, but there are {wanted} classes",
-                fix=f"--classes {samples.classes}",
-            )
-        if wanted is None and samples.classes != own:
-            wanted = max(2, samples.classes)
     base = given or Scheme()
-    return Scheme(
-        {}, wanted, update if update != "master" else base.update, accumulate or base.accumulate, base.scaling
-    )
+    return base.but(
+        layers={}, classes=classes or base.classes, update=update if update != "master" else base.update,
+        accumulate=accumulate or base.accumulate,
+    )  # fmt: skip
+
+
+def _with_loss(forward: Graph, start: Scheme, loss: Loss, samples: Samples | None) -> Scheme:
+    """The least scheme with its loss, and the outputs that the data needs for it."""
+    own = forward[classifier_node(forward).outputs[0]].size
+    labels = None if samples is None or loss.kind == "mean_squared_error" else samples.classes
+    wanted = start.classes
+    if loss.kind == "binary_cross_entropy" and wanted is None and own != 1:
+        wanted = 1
+    if loss.kind == "cross_entropy" and wanted is None and labels not in (None, own):
+        wanted = max(2, labels or 0)
+    count = loss.labels(own if wanted is None else wanted)
+    if labels is not None and labels > count:
+        binary = loss.kind == "binary_cross_entropy"
+        raise DataError(
+            f"the data has a label {labels - 1}, but there are {count} classes",
+            fix='the loss "cross_entropy" is for more than two classes' if binary else f"--classes {labels}",
+        )
+    return start.but(loss=loss, classes=wanted)
 
 
 def _overhead(forward: Graph, start: Scheme, board: Board) -> Overhead:
     """What runtime and start-up code add to a firmware with every kernel that training this model may need."""
-    widest = all_weights(forward).but(classes=start.classes, update=start.update, accumulate=start.accumulate)
+    widest = start.but(layers=all_weights(forward).layers)
     try:
         return linked(account(training_graph(forward, widest), board), board).overhead
     except ToolMissing:
@@ -126,10 +147,16 @@ def _choose(
             "choosing a scheme needs data", why="importance is measured on it", fix="--data, or --scheme FILE"
         )
 
+    if samples.targets is None and start.loss.needs_target:
+        raise DataError(
+            "choosing a scheme for given targets needs targets", why="importance is measured on them",
+            fix="a scheme, or Samples with targets",
+        )  # fmt: skip
+
     def fits(candidate: Scheme) -> bool:
         found = account(training_graph(forward, candidate), board, overhead)
         flash = found.flash.total
         return found.sram.total <= board.sram.size and (flash is None or flash <= board.flash.size)
 
-    importance = fisher(forward, start, samples.x, samples.y, seed, progress)
+    importance = fisher(forward, start, samples.x, samples.y, seed, progress, samples.targets)
     return greedy(Problem(forward, start, importance, fits, progress))

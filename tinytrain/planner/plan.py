@@ -63,6 +63,12 @@ class Plan:
     def classes(self) -> int:
         return self.graph[self.graph.outputs[0]].size
 
+    @property
+    def kind(self) -> str:
+        """What the outputs are, in words."""
+        labels = self.scheme.loss.labels(self.classes)
+        return f"{labels} classes" if labels else f"{self.classes} outputs"
+
     def input(self) -> dict[str, Any]:
         """What a sample is: shape, dtype, scale and zero point."""
         return input_facts(self.forward)

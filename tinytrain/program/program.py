@@ -85,6 +85,23 @@ class Program:
     output: str
 
     @property
+    def outputs(self) -> int:
+        """Values the model computes."""
+        return self.tensors[self.output].size
+
+    @property
+    def labels(self) -> int:
+        """Labels a training step may be given, from 0: one per output, two of a binary classifier, or 0 for none."""
+        if "label" not in self.tensors:
+            return 0
+        return 2 if self.outputs == 1 else self.outputs
+
+    @property
+    def needs_target(self) -> bool:
+        """Whether a training step is given the values that its outputs are compared with."""
+        return "target" in self.tensors
+
+    @property
     def constant_bytes(self) -> int:
         """Bytes of constant arrays (the tables of rows and arguments come on top)."""
         return sum(array.data.nbytes for array in self.constants)

@@ -33,7 +33,8 @@ def prepare(
     if any(step.flipped for step in steps) and not input_spec.is_image:
         raise DataError(f"samples of {input_spec.text} cannot be mirrored", fix="leave --flip out")
     tested = spread(len(data.x_test), eval_count)
-    samples, index_of = _samples(data, input_spec, steps, tested)
+    looked_at = tested if len(tested) else spread(len(data.x_test), LOGIT_SAMPLES)
+    samples, index_of = _samples(data, input_spec, steps, looked_at)
     tests = [(index_of["test", int(i)], int(data.y_test[i])) for i in tested]
     stream = CommandStream().seed(seed)
     for index, label in tests:
@@ -50,8 +51,8 @@ def prepare(
             stream.report()
     for index, label in tests:
         stream.evaluate(index, label)
-    for index, _ in tests[:LOGIT_SAMPLES]:
-        stream.logits(index)
+    for i in looked_at[:LOGIT_SAMPLES]:
+        stream.logits(index_of["test", int(i)])
     return Session(stream, samples, len(tests), steps[-1].epoch + 1)
 
 

@@ -108,8 +108,8 @@ class _Host:
             loss, predicted = self.machine.train_step(self.samples[index], label)
             self._loss += round(loss * 65536)
         else:
-            predicted = int(np.argmax(self.machine.infer(self.samples[index])))
-        self._correct += predicted == label
+            predicted = self.machine.predict(self.samples[index])
+        self._correct += predicted == label and self.machine.program.labels > 0
         self._count += 1
 
     def _end_window(self) -> None:

@@ -11,11 +11,11 @@ from tinytrain.emulate import Instructions, Pass
 
 @dataclass(frozen=True)
 class EpochReport:
-    """One pass over the training samples. loss and accuracy are those seen while training."""
+    """One pass over the training samples. loss and accuracy (None without labels) are those seen while training."""
 
     steps: int
     loss: float
-    accuracy: float
+    accuracy: float | None
     parameters_crc32: int
 
 
@@ -24,7 +24,7 @@ class RunReport:
     """A training run on an emulated board, and what the host made of the same steps.
 
     accuracy_before, _after: share of `evaluated` test samples that were right; None if none was evaluated
-    loss_first, loss_last:   mean cross-entropy of the first and the last steps (see docs/json.md), in nats
+    loss_first, loss_last:   mean loss of the first and the last steps (see docs/json.md); of cross-entropies in nats
     linked, arena_used, stack_used, handler_stack_used, planned: bytes of SRAM; flash: linked bytes of flash
     host_parameters_crc32:   None where the host did not repeat the run
     difference:              the first thing in which host and board differ, or None

@@ -51,12 +51,13 @@ Callback = Callable[[RunProgress], None]
 
 @dataclass(frozen=True)
 class ExportFacts:
-    """What export.json says of a firmware folder."""
+    """What export.json says of a firmware folder. labels: how many there are; 0 where none are needed."""
 
     folder: Path
     model: str
     input: InputSpec
-    classes: int
+    labels: int
+    needs_target: bool
     accumulates: bool
     planned_sram: int | None
 
@@ -68,7 +69,8 @@ class ExportFacts:
             accumulates = any(row["phase"] == "apply" for row in facts["rows"])
             planned = facts.get("sram", {}).get("total")
             spec = InputSpec.from_dict(facts["input"])
-            return ExportFacts(folder, facts["model"], spec, int(facts["classes"]), accumulates, planned)
+            labels, needs_target = int(facts["labels"]), bool(facts["needs_target"])
+            return ExportFacts(folder, facts["model"], spec, labels, needs_target, accumulates, planned)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             why = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
             raise EmulationError(
@@ -98,7 +100,7 @@ def run_training(
     epochs, steps: how long; with both, whichever ends first (default: 3 epochs)
     batch:      samples per parameter update; more than 1 needs a plan that accumulates
     lr:         of the mean gradient of a batch (default: 0.005 times the batch)
-    eval_count: test samples for the accuracy before and after (default: all)
+    eval_count: test samples for the accuracy before and after (default: all); an auto-encoder has no accuracy
     host:       repeat the run on the host and compare
     count:      count instructions, in a second short run
     flip:       mirror images at random
@@ -106,9 +108,10 @@ def run_training(
     """
     started = time.monotonic()
     facts = ExportFacts.read(folder)
+    _check_answers(facts)
     if not isinstance(data, Dataset):
-        data = load_data(data, facts.input)
-    check_data(data, facts.input, facts.classes)
+        data = load_data(data, facts.input, labelled=facts.labels > 0)
+    check_data(data, facts.input, facts.labels or None)
     _check_batch(facts, batch)
     rate = RATE_PER_SAMPLE * batch if lr is None else lr
     duration = (DEFAULT_EPOCHS if epochs is None and steps is None else epochs, steps)
@@ -122,7 +125,10 @@ def run_training(
         schedule=schedule,
         flip=flip,
     )
-    session = prepare(data, facts.input, planned, eval_count=eval_count, seed=seed, accumulates=facts.accumulates)
+    session = prepare(
+        data, facts.input, planned, eval_count=eval_count if facts.labels else 0, seed=seed,
+        accumulates=facts.accumulates,
+    )  # fmt: skip
     program = Plan.load(facts.folder / "plan.json").program() if host else None
     progress(RunProgress("build", 0, 1))
     elf = emulate.build(facts.folder)
@@ -130,13 +136,23 @@ def run_training(
     board, counted, mine = _carry_out(facts, session, planned, program, count, progress)
     return RunReport(
         board=board.board, model=facts.model, steps=len(planned), batch=batch, learning_rate=rate, schedule=schedule,
-        seed=seed, evaluated=session.evaluated, **_learned(session, board), instructions=counted,
+        seed=seed, evaluated=session.evaluated, **_learned(facts, session, board), instructions=counted,
         linked=emulate.sections(elf).sram, flash=emulate.sections(elf).flash, planned=facts.planned_sram,
         arena_used=board.final.arena_used, stack_used=board.final.stack_used,
         handler_stack_used=board.final.handler_stack_used,
         parameters_crc32=board.final.parameters_crc32, host_parameters_crc32=mine.crcs[-1] if mine else None,
         difference=mine.difference(board) if mine else None, seconds=time.monotonic() - started,
     )  # fmt: skip
+
+
+def _check_answers(facts: ExportFacts) -> None:
+    if facts.needs_target:
+        raise DataError(
+            "this firmware is trained on given targets, which a run cannot send", where=str(facts.folder),
+            why="commands name a sample and a label",
+            fix="train it in Python with Machine.train_step(sample, target=...), or on a device with "
+            "tinytrain_train_target",
+        )  # fmt: skip
 
 
 def _check_batch(facts: ExportFacts, batch: int) -> None:
@@ -168,8 +184,8 @@ def _carry_out(
                     progress=lambda done: seen.__setitem__(0, done), stop=stopped.is_set,
                 )  # fmt: skip
             board = emulate.run(
-                facts.folder, session.stream, session.samples, progress=_board_progress(session, progress, future),
-                progress_every=WINDOW,
+                facts.folder, session.stream, session.samples, progress_every=WINDOW,
+                progress=_board_progress(facts, session, progress, future),
             )  # fmt: skip
             counted = _count(facts, session, steps, progress) if count else None
             return board, counted, _wait(future, seen, session, progress) if future else None
@@ -179,7 +195,7 @@ def _carry_out(
 
 
 def _board_progress(
-    session: Session, progress: Callback, host: Future[Replay] | None
+    facts: ExportFacts, session: Session, progress: Callback, host: Future[Replay] | None
 ) -> Callable[[emulate.Progress], None]:
     """From a pass of the board to the whole run: training counts over all epochs. A host that failed ends the run."""
     passes = session.stream.passes
@@ -192,7 +208,7 @@ def _board_progress(
             progress(RunProgress("evaluate", seen.done, seen.total, accuracy=seen.accuracy))
             return
         earlier = [samples for kind, samples in passes[: seen.number] if kind == "train"]
-        accuracy = seen.window.correct / max(seen.window.samples, 1)
+        accuracy = seen.window.correct / max(seen.window.samples, 1) if facts.labels else None
         done, epoch = sum(earlier) + seen.done, len(earlier) + 1
         progress(RunProgress("train", done, total, seen.window.loss, accuracy, epoch, session.epochs))
 
@@ -221,12 +237,12 @@ def _wait(future: Future[Replay], seen: list[int], session: Session, progress: C
             return result
 
 
-def _learned(session: Session, board: emulate.BoardReport) -> dict[str, Any]:
+def _learned(facts: ExportFacts, session: Session, board: emulate.BoardReport) -> dict[str, Any]:
     """Accuracies, losses and epochs, from the passes the board reported."""
     tests = [each.accuracy for each in board.passes if each.kind == "eval"]
     training = [each for each in board.passes if each.kind == "train"]
     epochs = tuple(
-        EpochReport(each.samples, each.loss, each.accuracy, marks.parameters_crc32)
+        EpochReport(each.samples, each.loss, each.accuracy if facts.labels else None, marks.parameters_crc32)
         for each, marks in zip(training, board.marks, strict=False)
     )
     total = sum(each.samples for each in training)

@@ -8,19 +8,14 @@ forward node that makes it possible, so that the whole activation can be forgott
 
 from __future__ import annotations
 
-import numpy as np
-
-from tinytrain.graph import Graph, Node, Phase, Role, Tensor, verify
+from tinytrain.graph import Graph, Node, Phase, Role, verify
 from tinytrain.ops import lookup
-from tinytrain.ops.operator import add_node
-from tinytrain.ops.softmax_cross_entropy import GRADIENT_EXPONENT
-from tinytrain.ops.training import HYPER, ExponentStart, TrainingBuilder
+from tinytrain.ops.training import ExponentStart, TrainingBuilder
 from tinytrain.passes.prune import prune
 from tinytrain.train.head import with_trained_head
+from tinytrain.train.objective import add_loss
 from tinytrain.train.parameters import with_parameters
 from tinytrain.train.scheme import Scheme
-
-LABEL, RESULT = "label", "result"
 
 
 def training_graph(forward: Graph, scheme: Scheme, start: ExponentStart | None = None) -> Graph:
@@ -33,24 +28,11 @@ def training_graph(forward: Graph, scheme: Scheme, start: ExponentStart | None =
     graph.attrs["channel_orders"] = orders
     build = TrainingBuilder(graph, dict(start or {}))
     forward_nodes = list(graph.nodes)
-    gradient = _add_loss(graph)
+    gradient = add_loss(build, scheme.loss)
     _add_backward(build, forward_nodes, gradient)
     _add_applies(build)
     _insert_saves(graph, build.saves)
     return verify(prune(graph))
-
-
-def _add_loss(graph: Graph) -> str:
-    """Label in, loss out, and the gradient of the logits."""
-    graph.add_tensor(Tensor(LABEL, (1,), "int32", Role.STATE))
-    graph.add_tensor(Tensor(HYPER, (4,), "uint32", Role.STATE, data=np.array([0, 0, 1, 0], np.uint32)))
-    graph.add_tensor(Tensor(RESULT, (2,), "int32", Role.STATE))
-    outputs = ("logits.gradient", f"{RESULT}'")
-    node = Node("softmax_cross_entropy", "loss", (graph.outputs[0], LABEL, RESULT), outputs, phase=Phase.LOSS)
-    add_node(graph, node, role=Role.GRADIENT)
-    graph.tensors[outputs[0]] = graph[outputs[0]].but(exponent=GRADIENT_EXPONENT)
-    graph.tensors[outputs[1]] = graph[outputs[1]].but(role=Role.STATE, alias_of=RESULT)
-    return outputs[0]
 
 
 def _add_backward(build: TrainingBuilder, forward: list[Node], gradient: str) -> None:

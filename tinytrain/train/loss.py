@@ -12,6 +12,7 @@ from tinytrain.errors import SchemeError
 
 KINDS = ("cross_entropy", "binary_cross_entropy", "mean_squared_error")
 TARGETS = ("input", "given")
+WEIGHT_LIMITS = (0.001, 1000.0)  # of class weights: their gradients share one exponent
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,29 @@ class Loss:
         weights = None if self.class_weights is None else list(self.class_weights)
         return {"kind": self.kind, "label_smoothing": self.label_smoothing, "class_weights": weights}
 
+    def labels(self, outputs: int) -> int:
+        """How many labels there are, from 0, for a model of so many outputs; 0 where a sample needs no label."""
+        return {"cross_entropy": outputs, "binary_cross_entropy": 2, "mean_squared_error": 0}[self.kind]
+
+    @property
+    def needs_target(self) -> bool:
+        """Whether every sample comes with values for the outputs."""
+        return self.kind == "mean_squared_error" and self.target == "given"
+
+    def check(self, outputs: int, where: str = "") -> None:
+        """SchemeError unless a model of so many outputs can have this loss."""
+        if self.kind == "cross_entropy" and outputs < 2:
+            raise SchemeError(
+                f"a classifier has at least 2 classes, here it is {outputs}", where=where,
+                fix='"loss": "binary_cross_entropy" is for one output, "mean_squared_error" for values',
+            )  # fmt: skip
+        if self.kind == "binary_cross_entropy" and outputs != 1:
+            raise SchemeError(f"a binary loss has one output, here it is {outputs}", where=where, fix='"classes": 1')
+        if self.class_weights is not None and len(self.class_weights) != self.labels(outputs):
+            raise SchemeError(
+                f"{len(self.class_weights)} class_weights for {self.labels(outputs)} classes", where=where
+            )
+
 
 def parse_loss(entry: Any) -> Loss:
     """From a scheme's "loss": a kind, or an object with "kind" and constants. Errors: SchemeError."""
@@ -48,8 +72,9 @@ def parse_loss(entry: Any) -> Loss:
         raise SchemeError(f"the loss '{entry['kind']}' has no field '{unknown[0]}'", fix=f"fields: {', '.join(known)}")
     weights = entry.get("class_weights")
     if weights is not None:
-        if not isinstance(weights, list | tuple) or not all(_positive(weight) for weight in weights):
-            raise SchemeError(f"class_weights are {weights!r}", why="they are one positive number per class")
+        low, high = WEIGHT_LIMITS
+        if not isinstance(weights, list | tuple) or not all(_positive(w) and low <= w <= high for w in weights):
+            raise SchemeError(f"class_weights are {weights!r}", why=f"they are one number per class, {low} to {high}")
         weights = tuple(float(weight) for weight in weights)
     made = Loss(entry["kind"], entry.get("label_smoothing", 0.0), weights, entry.get("target", "input"))
     if made.label_smoothing != 0 and not (_positive(made.label_smoothing) and made.label_smoothing < 1):

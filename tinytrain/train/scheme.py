@@ -144,17 +144,11 @@ def parse_scheme(document: Mapping[str, Any], graph: Graph) -> Scheme:
 
 def _check_classes(scheme: Scheme) -> None:
     """SchemeError where the number of outputs does not fit the loss."""
-    classes, loss = scheme.classes, scheme.loss
-    if classes is None:
+    if scheme.classes is None:
         return
-    if not isinstance(classes, int) or classes < 1:
-        raise SchemeError(f"a classifier has at least 2 classes, the scheme says {classes}")
-    if loss.kind == "cross_entropy" and classes < 2:
-        raise SchemeError(f"a classifier has at least 2 classes, the scheme says {classes}")
-    if loss.kind == "binary_cross_entropy" and classes != 1:
-        raise SchemeError(f"a binary loss has one output, the scheme says {classes}", fix='"classes": 1')
-    if loss.class_weights is not None and len(loss.class_weights) != max(classes, 2):
-        raise SchemeError(f"{len(loss.class_weights)} class_weights for {max(classes, 2)} classes")
+    if not isinstance(scheme.classes, int) or isinstance(scheme.classes, bool) or scheme.classes < 1:
+        raise SchemeError(f"a classifier has at least 2 classes, the scheme says {scheme.classes}")
+    scheme.loss.check(scheme.classes, "the scheme's classes")
 
 
 def _parse_layer(graph: Graph, node: Node, entry: Mapping[str, Any]) -> LayerUpdate:

@@ -18,10 +18,10 @@ typedef struct tt_model {
     const tt_program *program;
     tt_region regions[TT_REGIONS];
     tt_hyper *hyper;
-    int32_t *label;         // [1]
+    int32_t *label;         // [1], or NULL: not trained on labels
     const int32_t *result;  // {loss in 2^-16, predicted class}
-    const int32_t *logits;  // [classes], valid after inference
-    int32_t classes;
+    const int32_t *logits;  // valid after inference
+    int32_t classes;        // labels are below it; 2 of one logit, 0 without labels
     uint32_t identity;      // differs between models: saved parameters of another model are refused
 } tt_model;
 
@@ -30,8 +30,11 @@ typedef tt_status (*tt_write_fn)(void *context, const void *bytes, uint32_t size
 typedef tt_status (*tt_read_fn)(void *context, void *bytes, uint32_t size);
 
 void tt_model_init(const tt_model *model);
+// The index of the largest of `classes` logits, of equals the first.
 int32_t tt_model_predict(const tt_model *model);
 tt_status tt_model_train_step(const tt_model *model, int32_t label);
+// The same without a label: the sample, or values the caller has set, are what outputs are compared with.
+tt_status tt_model_train_step_unlabelled(const tt_model *model);
 tt_status tt_model_set_learning_rate(const tt_model *model, float rate);
 
 // CRC-32 (polynomial 0xEDB88320) of the parameters and masters.

@@ -8,7 +8,9 @@
 #include "tinytrain/program.h"
 
 #define TINYTRAIN_INPUT_BYTES 64
+#define TINYTRAIN_OUTPUTS 3
 #define TINYTRAIN_CLASSES 3
+#define TINYTRAIN_TARGETS 0
 #define TINYTRAIN_ARENA_BYTES 96
 
 tt_status tinytrain_init(void);

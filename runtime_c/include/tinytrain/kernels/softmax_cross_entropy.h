@@ -16,4 +16,19 @@ typedef struct tt_softmax_cross_entropy_s32_args {
 } tt_softmax_cross_entropy_s32_args;
 void tt_softmax_cross_entropy_s32(const void *args);
 
+// The same with smoothed targets and class weights: gradient = weight * (softmax(logits) - target), weight that of the
+// label, in units of 2^-15 times the power of two the factors leave out.
+typedef struct tt_softmax_cross_entropy_weighted_s32_args {
+    const int32_t *logits;   // [classes], in 2^-16
+    const int32_t *label;    // [1]
+    const int32_t *factors;  // [classes], weights in 2^-30 of that power of two; or NULL: all are 2^30
+    int16_t *gradient;       // [classes]
+    int32_t *result;         // [2]
+    int32_t classes;
+    int32_t target_label;    // in 2^-30; target_label + (classes - 1) * target_other = 2^30
+    int32_t target_other;    // <= target_label
+    int32_t loss_shift;      // 30 minus the exponent of that power of two
+} tt_softmax_cross_entropy_weighted_s32_args;
+void tt_softmax_cross_entropy_weighted_s32(const void *args);
+
 #endif
