@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from fractions import Fraction
 
@@ -26,8 +27,13 @@ VALUES = {
     Mode.MASTER8: [-127, -1, 0, 126, 127], Mode.STOCHASTIC8: [-127, -1, 0, 126, 127],
     Mode.WEIGHT16: [-32512, -1, 0, 32511, 32512], Mode.BIAS: [-(2**31), -(2**31) + 1, 0, 2**31 - 1],
     Mode.BIAS_STOCHASTIC: [-(2**31), 0, 2**31 - 1], Mode.ACCUMULATE: [-(2**31), 0, 2**31 - 1],
+    Mode.TRUNCATE8: [-127, -5, -1, 0, 1, 5, 127], Mode.TRUNCATE16: [-32512, -1, 0, 1, 32512],
+    Mode.TRUNCATE_BIAS: [-(2**31), -1, 0, 1, 2**31 - 1],
 }  # fmt: skip
-DTYPES = {Mode.MASTER8: np.int8, Mode.STOCHASTIC8: np.int8, Mode.WEIGHT16: np.int16}
+DTYPES = {
+    Mode.MASTER8: np.int8, Mode.STOCHASTIC8: np.int8, Mode.WEIGHT16: np.int16,
+    Mode.TRUNCATE8: np.int8, Mode.TRUNCATE16: np.int16,
+}  # fmt: skip
 MASTERS = {
     Mode.MASTER8: (np.int8, 8, [-128, -1, 0, 127], 127),
     Mode.BIAS: (np.int16, 16, [-32768, 0, 32767], 2**31 - 1),
@@ -54,6 +60,9 @@ def test_a_delta_is_subtracted_exactly_and_saturates_in_numpy_and_c(mode: Mode) 
             whole = min(max(whole, -(limit << bits)), limit << bits)
             want = [(whole + (1 << bits - 1)) >> bits, 0]
             want[1] = whole - (want[0] << bits)
+        elif mode in (Mode.TRUNCATE8, Mode.TRUNCATE16, Mode.TRUNCATE_BIAS):
+            limit = {1: 127, 2: 32512, 4: 2**31 - 1}[targets[0].itemsize]
+            want = [math.trunc(min(max(Fraction(value) - Fraction(delta, 65536), -limit), limit))]
         else:
             low, high = {8: (-127, 127), 16: (-32512, 32512), 32: (-(2**31), 2**31 - 1)}[targets[0].itemsize * 8]
             want = [min(max(value - delta, low), high)]
@@ -73,13 +82,16 @@ def test_a_delta_is_subtracted_exactly_and_saturates_in_numpy_and_c(mode: Mode) 
 
 
 def layer(
-    dtype: str, master: bool, scales, weight=None, exponent=-15, scaling="qas", size=(4, 5), accumulate=False
-) -> Graph:
+    dtype: str, master: bool, scales, weight=None, exponent=-15, scaling="qas", size=(4, 5), accumulate=False,
+    truncates=False,
+) -> Graph:  # fmt: skip
     """The weight of a layer of one pixel."""
     weight = np.zeros(size, dtype) if weight is None else weight
     attrs = {"x_scale": 0.02, "block": (0, size[0], 0, size[1]), "kernel": (1, 1), "scaling": scaling}
     operands = [activation("x", (size[1],), 0.02, -5), gradient("gy", (size[0],), exponent)]
-    return update_graph("conv2d_weight_update", operands, weight, scales, attrs, master=master, accumulate=accumulate)
+    graph = update_graph("conv2d_weight_update", operands, weight, scales, attrs, master=master, accumulate=accumulate)
+    graph.tensors["p"] = graph["p"].but(truncates=truncates)
+    return graph
 
 
 @pytest.mark.parametrize("scaling", ["qas", "none"])
@@ -130,6 +142,18 @@ def test_neither_rounding_drifts_towards_zero() -> None:
             total += after["p"] - weight + (after["p.master"] / 256 if master else 0)
         drift = (total * np.sign(weight)).sum() / total.size
         assert abs(drift) < 1.5, f"master={master}: {drift}"
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16"])
+def test_truncation_drifts_towards_zero(dtype: str) -> None:
+    """Gradients that cancel, as above: each step of less than one takes a whole one off every weight it points down."""
+    weight = np.array([[100, -100, 30, -30, 0]] * 4, dtype)
+    graph = layer(dtype, False, 1.0, weight, truncates=True)
+    for _ in range(20):
+        for sign in (1, -1):
+            inputs = {"x": np.full(5, 45, np.int8), "gy": np.full(4, sign * 3277, np.int16)}  # 0.02 of a step
+            graph.tensors["p"] = graph["p"].but(data=run(graph, inputs, 0.2)["p"])
+    np.testing.assert_array_equal(graph["p"].data, [[80, -80, 10, -10, 0]] * 4)
 
 
 def test_weights_stay_symmetric() -> None:

@@ -146,6 +146,13 @@ def test_a_small_net_learns_the_direction_of_stripes(kind: str) -> None:
     assert after >= 0.95, after
 
 
+def test_truncating_updates_do_not_learn_them() -> None:
+    """The same network, data, rate and epochs as "master": what is cut off is what it would have learned."""
+    scheme, rate, epochs, batch = LEARNS["master"]
+    _, after = accuracy_after(training_graph(task(), scheme.but(classes=4, update="truncate")), rate, epochs, batch)
+    assert after < 0.6, after
+
+
 def test_the_head_alone_does_not_learn_them() -> None:
     """So what the test above sees are the layers before it."""
     _, after = accuracy_after(training_graph(task(), Scheme(classes=4)), 0.05, 8)

@@ -55,7 +55,7 @@ def test_the_random_nets_cover_every_operator_with_a_gradient() -> None:
     assert not missing, missing
 
 
-@pytest.mark.parametrize("update", ["master", "stochastic"])
+@pytest.mark.parametrize("update", ["master", "stochastic", "truncate"])
 @pytest.mark.parametrize("accumulate", [False, True])
 @pytest.mark.parametrize("classes", [None, 7])
 def test_host_equals_oracle_on_every_kind_of_update(

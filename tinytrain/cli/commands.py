@@ -37,6 +37,7 @@ class Update(enum.StrEnum):
 
     MASTER = "master"
     STOCHASTIC = "stochastic"
+    TRUNCATE = "truncate"
 
 
 class Schedule(enum.StrEnum):
@@ -119,7 +120,8 @@ def plan(
         int | None, typer.Option(min=1, help="A new head of so many outputs. By default the data decides.")
     ] = None,
     update: Annotated[
-        Update, typer.Option(help="Keep fractional bits beside every trained integer, or round at random.")
+        Update,
+        typer.Option(help="Below a step: keep fractional bits beside it, round at random, or truncate (to compare)."),
     ] = Update.MASTER,
     accumulate: Annotated[bool, typer.Option("--accumulate", help="Make room to train in batches.")] = False,
     loss: Annotated[

@@ -87,6 +87,7 @@ class Tensor:
     data:     the value of a constant, or the initial value of a persistent tensor
     alias_of: the tensor whose bytes this one takes over (a view, or the next version of an updated parameter)
     master, accumulator: of a trained parameter, the names of its fractional bits and of its gradient accumulator
+    truncates: of a trained parameter without a master: whether its updates are rounded toward zero
     """
 
     name: str
@@ -99,6 +100,7 @@ class Tensor:
     alias_of: str | None = None
     master: str | None = None
     accumulator: str | None = None
+    truncates: bool = False
 
     @property
     def size(self) -> int:

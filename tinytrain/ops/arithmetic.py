@@ -96,6 +96,18 @@ def rounding_shift(x: np.ndarray, right: np.ndarray | int) -> np.ndarray:
     return np.where(right > 0, shifted, raised)
 
 
+def stochastic_shift(x: np.ndarray, right: np.ndarray | int, noise: np.ndarray) -> np.ndarray:
+    """x / 2^right, rounded up with the probability of its fraction: a uint32 of `noise` is added below the last bit.
+
+    |x| <= 2^62; for right <= 0 nothing is to be rounded, and it is `rounding_shift`.
+    """
+    x, right, noise = np.broadcast_arrays(np.asarray(x, np.int64), np.asarray(right, np.int64), noise.astype(np.int64))
+    kept = x >> np.clip(right - 61, 0, 63)  # so that x and dither fit 63 bits
+    down = np.clip(right, 1, 61)
+    dither = np.where(down >= 32, noise << np.clip(down - 32, 0, 61), noise >> np.clip(32 - down, 0, 32))
+    return np.where(right > 0, (kept + dither) >> down, rounding_shift(x, right))
+
+
 def saturate(x: np.ndarray, low: int, high: int) -> np.ndarray:
     return np.clip(x, low, high)
 
@@ -220,8 +232,4 @@ def scaled_delta(
     right = 31 - np.asarray(exponent, np.int64) - total_shift
     if noise is None:
         return rounding_shift(product, right)
-    product, right, noise = np.broadcast_arrays(product, right, noise.astype(np.int64))
-    product = product >> np.clip(right - 61, 0, 63)  # so that product and dither fit 63 bits
-    down = np.clip(right, 1, 61)
-    dither = np.where(down >= 32, noise << np.clip(down - 32, 0, 61), noise >> np.clip(32 - down, 0, 32))
-    return np.where(right > 0, (product + dither) >> down, rounding_shift(product, right))
+    return stochastic_shift(product, right, noise)

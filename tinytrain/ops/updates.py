@@ -4,7 +4,8 @@
 The sum is a real gradient G in known units. A weight with scale s changes by lr * G / s of its own integer steps: this
 is "quantization-aware scaling" (On-Device Training Under 256KB Memory, section 3.1), folded into one multiplier per
 channel. What is smaller than a step is kept: in a master (fractional bits beside the parameter), or on average by
-stochastic rounding, or in an accumulator until the batch is complete.
+stochastic rounding, or in an accumulator until the batch is complete. The modes that truncate lose it; they are there
+to be compared with.
 """
 
 from __future__ import annotations
@@ -31,16 +32,27 @@ class Mode(enum.IntEnum):
     BIAS = 3  # int32 bias with an int16 master of 16 fractional bits
     BIAS_STOCHASTIC = 4  # int32 bias, stochastic rounding
     ACCUMULATE = 5  # int32 accumulator
+    TRUNCATE8 = 6  # int8 weight, rounded toward zero
+    TRUNCATE16 = 7  # int16 weight, rounded toward zero
+    TRUNCATE_BIAS = 8  # int32 bias, rounded toward zero
 
 
-FRACTION_BITS = {Mode.MASTER8: 8, Mode.STOCHASTIC8: 0, Mode.WEIGHT16: 0, Mode.BIAS: 16, Mode.BIAS_STOCHASTIC: 0}
-WEIGHT_LIMIT = {Mode.MASTER8: 127, Mode.STOCHASTIC8: 127, Mode.WEIGHT16: 127 * 256}
+FRACTION_BITS = {
+    Mode.MASTER8: 8, Mode.STOCHASTIC8: 0, Mode.WEIGHT16: 0, Mode.BIAS: 16, Mode.BIAS_STOCHASTIC: 0,
+    Mode.TRUNCATE8: 16, Mode.TRUNCATE16: 16, Mode.TRUNCATE_BIAS: 16,
+}  # fmt: skip
+WEIGHT_LIMIT = {
+    Mode.MASTER8: 127, Mode.STOCHASTIC8: 127, Mode.WEIGHT16: 127 * 256, Mode.TRUNCATE8: 127, Mode.TRUNCATE16: 127 * 256
+}  # fmt: skip
+TRUNCATING = {"int8": Mode.TRUNCATE8, "int16": Mode.TRUNCATE16, "int32": Mode.TRUNCATE_BIAS}
 # fractional bits of an accumulator, in steps of its parameter's integers
 ACCUMULATOR_BITS = {"int8": 20, "int16": 12, "int32": 8}
 
 
 def mode_of(parameter: Tensor) -> Mode:
-    """How a trained parameter is updated, from its dtype and whether it has a master."""
+    """How a trained parameter is updated, from its dtype and whether it has a master or truncates."""
+    if parameter.truncates:
+        return TRUNCATING[parameter.dtype]
     if parameter.dtype == "int16":
         return Mode.WEIGHT16
     if parameter.dtype == "int32":
@@ -164,8 +176,10 @@ def apply_delta(mode: Mode, delta: np.ndarray, targets: list[np.ndarray]) -> lis
         ]
     bits = FRACTION_BITS[mode]
     limit = WEIGHT_LIMIT.get(mode, am.INT32_MAX) << bits
-    fine = (first << bits) + targets[1]
+    fine = (first << bits) + (0 if mode in TRUNCATING.values() else targets[1])
     fine = am.saturate(fine - am.saturate(delta, -(1 << 48), 1 << 48), -limit, limit)
+    if mode in TRUNCATING.values():
+        return [(np.sign(fine) * (np.abs(fine) >> bits)).astype(targets[0].dtype)]
     coarse = (fine + (1 << (bits - 1))) >> bits
     return [coarse.astype(targets[0].dtype), (fine - (coarse << bits)).astype(targets[1].dtype)]
 

@@ -63,6 +63,28 @@ static inline int64_t tt_rounding_shift(int64_t x, int32_t right) {
     return x * ((int64_t)1 << up);
 }
 
+// Word `index` of the random words behind a key.
+static inline uint32_t tt_hash(uint32_t x) {
+    x ^= x >> 16;
+    x *= 0x7FEB352DU;
+    x ^= x >> 15;
+    x *= 0x846CA68BU;
+    return x ^ (x >> 16);
+}
+
+static inline uint32_t tt_random_word(uint32_t key, uint32_t index) { return tt_hash(index * 0x9E3779B9U + key); }
+
+// x / 2^right, rounded up with the probability of its fraction, |x| <= 2^62; x * 2^-right as tt_rounding_shift for right <= 0.
+static inline int64_t tt_stochastic_shift(int64_t x, int32_t right, uint32_t word) {
+    if (right <= 0) { return tt_rounding_shift(x, right); }
+    if (right > 61) {  // so that x and noise fit 63 bits
+        x >>= tt_min(right - 61, 63);
+        right = 61;
+    }
+    const int64_t noise = word;
+    return (x + (right >= 32 ? noise * ((int64_t)1 << (right - 32)) : noise >> (32 - right))) >> right;
+}
+
 static inline uint64_t tt_magnitude(int64_t x) { return x < 0 ? 0U - (uint64_t)x : (uint64_t)x; }
 
 static inline int32_t tt_bit_length(uint64_t x) {

@@ -58,6 +58,9 @@ enum tt_update_mode {
     TT_UPDATE_BIAS = 3,             // int32 bias, int16 master of 16 fractional bits
     TT_UPDATE_BIAS_STOCHASTIC = 4,  // int32 bias, stochastic rounding
     TT_UPDATE_ACCUMULATE = 5,       // int32 accumulator
+    TT_UPDATE_TRUNCATE8 = 6,        // int8 weight, rounded toward zero
+    TT_UPDATE_TRUNCATE16 = 7,       // int16 weight in 2^-8 of an int8 step, rounded toward zero
+    TT_UPDATE_TRUNCATE_BIAS = 8,    // int32 bias, rounded toward zero
 };
 
 // How a sum of gradient products becomes a change of a parameter (docs/arithmetic.md, "Updates").

@@ -12,20 +12,10 @@ typedef struct tt_rate {
     uint32_t key;  // of the random generator
 } tt_rate;
 
-// Counter-based random numbers: word `index` of a stream at a step.
-static inline uint32_t tt_hash(uint32_t x) {
-    x ^= x >> 16;
-    x *= 0x7FEB352DU;
-    x ^= x >> 15;
-    x *= 0x846CA68BU;
-    return x ^ (x >> 16);
-}
-
+// Of the random words of a stream at a step.
 static inline uint32_t tt_random_key(const tt_hyper *hyper, uint32_t stream) {
     return tt_hash(tt_hash(hyper->seed ^ (stream * 0x9E3779B9U)) + hyper->step);
 }
-
-static inline uint32_t tt_random_word(uint32_t key, uint32_t index) { return tt_hash(index * 0x9E3779B9U + key); }
 
 static inline tt_rate tt_rate_of_channel(const tt_update *u, int32_t channel) {
     const uint64_t product = (uint64_t)u->hyper->mantissa * (uint32_t)u->multiplier[channel];
@@ -45,17 +35,12 @@ static inline tt_rate tt_rate_of_channel(const tt_update *u, int32_t channel) {
 // total * rate in units of the target's last bit: rounded half up, or stochastically.
 static inline int64_t tt_scaled_delta(const tt_update *u, const tt_rate *rate, uint32_t index, int64_t total) {
     const int64_t reduced = u->total_shift != 0 ? tt_rounding_shift(total, u->total_shift) : total;
-    int64_t product = reduced * rate->mantissa;
-    int32_t right = 31 - rate->exponent - u->total_shift;
-    if ((u->mode != TT_UPDATE_STOCHASTIC8 && u->mode != TT_UPDATE_BIAS_STOCHASTIC) || right <= 0) {
+    const int64_t product = reduced * rate->mantissa;
+    const int32_t right = 31 - rate->exponent - u->total_shift;
+    if (u->mode != TT_UPDATE_STOCHASTIC8 && u->mode != TT_UPDATE_BIAS_STOCHASTIC) {
         return tt_rounding_shift(product, right);
     }
-    if (right > 61) {  // so that product and noise fit 63 bits
-        product >>= tt_min(right - 61, 63);
-        right = 61;
-    }
-    const int64_t noise = tt_random_word(rate->key, index);
-    return (product + (right >= 32 ? noise * ((int64_t)1 << (right - 32)) : noise >> (32 - right))) >> right;
+    return tt_stochastic_shift(product, right, tt_random_word(rate->key, index));
 }
 
 // Subtract delta (in units of the last fractional bit) from a parameter of two parts, coarse and fine.
@@ -63,6 +48,11 @@ static inline int64_t tt_subtract_fine(int64_t coarse, int64_t fine, int64_t del
     const int64_t largest = (int64_t)1 << 48;
     const int64_t edge = limit * ((int64_t)1 << bits);
     return tt_clamp64(coarse * ((int64_t)1 << bits) + fine - tt_clamp64(delta, -largest, largest), -edge, edge);
+}
+
+// The same for a parameter that keeps no fraction: (coarse - delta * 2^-16), cut to an integer toward zero.
+static inline int64_t tt_subtract_truncated(int64_t coarse, int64_t delta, int64_t limit) {
+    return tt_subtract_fine(coarse, 0, delta, 16, limit) / 65536;
 }
 
 static inline void tt_apply_delta(const tt_update *u, uint32_t index, int64_t delta) {
@@ -97,6 +87,21 @@ static inline void tt_apply_delta(const tt_update *u, uint32_t index, int64_t de
         const int64_t largest = (int64_t)1 << 48;
         int32_t *bias = (int32_t *)u->parameter + index;
         *bias = tt_saturate32(*bias - tt_clamp64(delta, -largest, largest));
+        break;
+    }
+    case TT_UPDATE_TRUNCATE8: {
+        int8_t *weight = (int8_t *)u->parameter + index;
+        *weight = (int8_t)tt_subtract_truncated(*weight, delta, 127);
+        break;
+    }
+    case TT_UPDATE_TRUNCATE16: {
+        int16_t *weight = (int16_t *)u->parameter + index;
+        *weight = (int16_t)tt_subtract_truncated(*weight, delta, 127 * 256);
+        break;
+    }
+    case TT_UPDATE_TRUNCATE_BIAS: {
+        int32_t *bias = (int32_t *)u->parameter + index;
+        *bias = (int32_t)tt_subtract_truncated(*bias, delta, INT32_MAX);
         break;
     }
     default:
