@@ -201,7 +201,7 @@ def _random_layer(net: Net, rng: np.random.Generator, name: str, x: str) -> str:
 
 
 def random_scheme(rng: np.random.Generator, graph: Graph) -> Scheme:
-    """Each layer: nothing, bias, all weights, or a slice; with a new head or the own one, and either update."""
+    """Each layer: nothing, bias, all weights, or a slice; with a new head or the own one; either update and width."""
     layers = {}
     for node in trainable_layers(graph):
         bias = bool(rng.integers(2))
@@ -223,6 +223,7 @@ def random_scheme(rng: np.random.Generator, graph: Graph) -> Scheme:
         str(rng.choice(["master", "stochastic"])),
         bool(rng.integers(2)),
         str(rng.choice(["qas", "none"])),
+        str(rng.choice(["int16", "int8"])),
     )
 
 

@@ -50,8 +50,8 @@ def constant(name: str, data: np.ndarray, scale: Any = None, axis: int | None = 
     return Tensor(name, data.shape, str(data.dtype), Role.CONSTANT, quantization, data)
 
 
-def gradient(name: str, shape: tuple[int, ...], offset: int = 0) -> Tensor:
-    return Tensor(name, shape, "int16", Role.GRADIENT, exponent=Exponent(None, offset))
+def gradient(name: str, shape: tuple[int, ...], offset: int = 0, dtype: str = "int16") -> Tensor:
+    return Tensor(name, shape, dtype, Role.GRADIENT, exponent=Exponent(None, offset))
 
 
 def exponent_state(name: str, value: tuple[int, int, int]) -> Tensor:

@@ -23,11 +23,13 @@ PROTOTYPES = """
 void shim_requantize(const int32_t *x, const int32_t *m, const int32_t *s, int32_t single, int32_t *y, int32_t n);
 void shim_divide(const int32_t *x, const int32_t *e, int32_t *y, int32_t n);
 void shim_shift(const int64_t *x, const int32_t *right, int64_t *y, int32_t n);
-void shim_mantissa(const int64_t *x, const int32_t *right, int16_t *y, int32_t n);
+void shim_mantissa(const int64_t *x, const int32_t *right, const uint32_t *index, int16_t *y, int32_t n);
+void shim_stochastic(const int64_t *x, const int32_t *right, const uint32_t *word, int64_t *y, int32_t n);
+uint32_t shim_rounding_key(const int32_t *state);
 void shim_add(const int32_t *a, const int32_t *b, int32_t *y, int32_t n);
 void shim_saturate(const int64_t *x, int32_t *y, int32_t n);
 void shim_output(const int32_t *x, const int32_t *zero, int32_t low, int32_t high, int8_t *y, int32_t n);
-int32_t shim_begin(int32_t *state);
+int32_t shim_begin(int32_t *state, int32_t bits);
 void shim_end(int32_t *state, uint64_t magnitude, int32_t exponent);
 uint32_t shim_word(uint32_t seed, uint32_t stream, uint32_t step, uint32_t index);
 void shim_rate(const uint32_t *hyper, int32_t multiplier, int32_t shift, int32_t gy_exponent, int32_t *rate);
@@ -37,7 +39,7 @@ int32_t shim_learning_rate(float rate, uint32_t *hyper);
 """
 
 SOURCE = """
-#include "tinytrain/arithmetic.h"
+#include "tinytrain/gradient.h"
 #include "tinytrain/update.h"
 #include "tinytrain/model.h"
 
@@ -50,9 +52,16 @@ void shim_divide(const int32_t *x, const int32_t *e, int32_t *y, int32_t n) {
 void shim_shift(const int64_t *x, const int32_t *right, int64_t *y, int32_t n) {
     for (int32_t i = 0; i < n; i++) { y[i] = tt_rounding_shift(x[i], right[i]); }
 }
-void shim_mantissa(const int64_t *x, const int32_t *right, int16_t *y, int32_t n) {
-    for (int32_t i = 0; i < n; i++) { y[i] = tt_mantissa16(x[i], right[i]); }
+void shim_mantissa(const int64_t *x, const int32_t *right, const uint32_t *index, int16_t *y, int32_t n) {
+    for (int32_t i = 0; i < n; i++) {
+        const tt_rounding rounding = {right[i], 7};
+        y[i] = tt_to_mantissa(&rounding, x[i], (int32_t)index[i]);
+    }
 }
+void shim_stochastic(const int64_t *x, const int32_t *right, const uint32_t *word, int64_t *y, int32_t n) {
+    for (int32_t i = 0; i < n; i++) { y[i] = tt_stochastic_shift(x[i], right[i], word[i]); }
+}
+uint32_t shim_rounding_key(const int32_t *state) { return tt_rounding_key((const tt_exponent *)state); }
 void shim_add(const int32_t *a, const int32_t *b, int32_t *y, int32_t n) {
     for (int32_t i = 0; i < n; i++) { y[i] = tt_saturating_add(a[i], b[i]); }
 }
@@ -62,7 +71,7 @@ void shim_saturate(const int64_t *x, int32_t *y, int32_t n) {
 void shim_output(const int32_t *x, const int32_t *zero, int32_t low, int32_t high, int8_t *y, int32_t n) {
     for (int32_t i = 0; i < n; i++) { y[i] = tt_clamped_output(x[i], zero[i], low, high); }
 }
-int32_t shim_begin(int32_t *state) { return tt_exponent_begin((tt_exponent *)state); }
+int32_t shim_begin(int32_t *state, int32_t bits) { return tt_exponent_begin((tt_exponent *)state, bits); }
 void shim_end(int32_t *state, uint64_t magnitude, int32_t exponent) {
     tt_exponent_end((tt_exponent *)state, magnitude, exponent);
 }
@@ -117,13 +126,22 @@ class Twins:
 
 
 @functools.cache
-def twins() -> Twins:
-    """Compiled once per test run."""
+def twins(gradient_bits: int = 16) -> Twins:
+    """Compiled once per test run and width of gradients."""
     with tempfile.TemporaryDirectory() as name:
         source, library = Path(name) / "twins.c", Path(name) / "twins.so"
         source.write_text(SOURCE)
         runtime = [str(runtime_c.SOURCES / file) for file in ("model.c", "store.c", "executor.c")]
-        command = [compiler(), *FLAGS, f"-I{runtime_c.INCLUDE}", str(source), *runtime, "-o", str(library)]
+        command = [
+            compiler(),
+            *FLAGS,
+            f"-DTT_GRADIENT_BITS={gradient_bits}",
+            f"-I{runtime_c.INCLUDE}",
+            str(source),
+            *runtime,
+            "-o",
+            str(library),
+        ]
         subprocess.run(command, check=True, capture_output=True, text=True)
         ffi = cffi.FFI()
         ffi.cdef(PROTOTYPES)

@@ -7,22 +7,30 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from hypothesis import strategies as st
 
 from tests.oracle import assert_host_equals_oracle, gradient
 from tinytrain.graph import Graph, verify
 from tinytrain.ops import lookup
 from tinytrain.ops.training import TrainingBuilder
 
+MANTISSAS = ["int16", "int8"]
+widths = st.sampled_from(MANTISSAS)
+# how far a rounding moves a value, in units: half up, or stochastic
+ROUNDING = {"int16": 0.5, "int8": 1.0}
 STEPS = 3  # enough for delayed exponents to reach the magnitudes of the data
 
 
-def with_gradient(forward: Graph, exponent: int = -12) -> tuple[Graph, list[str | None]]:
-    """A forward graph of one node plus its gradient nodes; a graph input "gy" is the gradient of its output."""
+def with_gradient(forward: Graph, exponent: int = -12, dtype: str = "int16") -> tuple[Graph, list[str | None]]:
+    """A forward graph of one node plus its gradient nodes; a graph input "gy" is the gradient of its output.
+
+    dtype: of all mantissas
+    """
     graph = forward.copy()
     (node,) = graph.nodes
-    graph.add_tensor(gradient("gy", graph[node.outputs[0]].shape, exponent))
+    graph.add_tensor(gradient("gy", graph[node.outputs[0]].shape, exponent, dtype))
     graph.inputs.append("gy")
-    build = TrainingBuilder(graph)
+    build = TrainingBuilder(graph, gradient_dtype=dtype)
     results = lookup(node.op).gradient(build, node, "gy", True)
     graph.nodes[1:1] = [save for _, save in build.saves]
     graph.outputs = list(dict.fromkeys(name for name in results if name is not None))
@@ -32,8 +40,11 @@ def with_gradient(forward: Graph, exponent: int = -12) -> tuple[Graph, list[str 
 def run_gradient(
     forward: Graph, samples: dict[str, np.ndarray], gy: np.ndarray
 ) -> tuple[list[np.ndarray], list[float], dict[str, np.ndarray]]:
-    """(real gradients, real value of one mantissa step of each, all values), the C runtime and the oracle agreeing."""
-    graph, names = with_gradient(forward)
+    """(real gradients, real value of one mantissa step of each, all values), the C runtime and the oracle agreeing.
+
+    gy: int16 or int8 mantissas; the gradients have as many bits
+    """
+    graph, names = with_gradient(forward, dtype=str(gy.dtype))
     values = assert_host_equals_oracle(graph, {**samples, "gy": gy}, STEPS)
     units = [step_of(graph, values, name) for name in names if name is not None]
     reals = [values[name] * unit for name, unit in zip((n for n in names if n), units, strict=True)]
@@ -59,7 +70,7 @@ def real_clamp(graph: Graph, clamp: tuple[int, int]) -> tuple[float, float]:
 def away_from_bounds(graph: Graph, y: np.ndarray, clamp: tuple[int, int], gy: np.ndarray) -> np.ndarray:
     """gy without the elements whose real output lies within a step of a bound: there rounding decides the mask."""
     near = [np.abs(y - bound) <= graph["y"].scale for bound in real_clamp(graph, clamp)]
-    return np.where(near[0] | near[1], 0, gy).astype(np.int16)
+    return np.where(near[0] | near[1], 0, gy).astype(gy.dtype)
 
 
 def finite_differences(

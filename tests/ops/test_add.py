@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.ops.gradients import (
+    MANTISSAS,
     assert_is_the_float_gradient,
     away_from_bounds,
     real,
@@ -17,6 +18,7 @@ from tests.ops.gradients import (
     with_gradient,
 )
 from tests.ops.litert import assert_equals_litert, float32
+from tests.ops.windowed import integers
 from tests.oracle import activation, assert_host_equals_oracle, constant, one_node
 from tinytrain.errors import GraphError
 from tinytrain.graph import Quantization, to_text
@@ -87,13 +89,14 @@ def test_the_sum_takes_over_the_bytes_of_an_operand():
     assert layout.offsets["y"] in (layout.offsets["a"], layout.offsets["b"])
 
 
+@pytest.mark.parametrize("dtype", MANTISSAS)
 @pytest.mark.parametrize("clamp", [(-128, 127), (-20, 40)])
-def test_gradient_reaches_both_branches_where_the_clamp_is_not_active(clamp):
+def test_gradient_reaches_both_branches_where_the_clamp_is_not_active(clamp, dtype):
     rng = np.random.default_rng(1)
     graph = graph_of((3, 2, 5), (3, 2, 5), (0.02, 3), (0.05, -9), (0.03, 5), clamp)
     samples = {name: rng.integers(-128, 128, (3, 2, 5)).astype(np.int8) for name in ("a", "b")}
     inputs = [real(graph, name, samples[name]) for name in ("a", "b")]
-    gy = rng.integers(-32768, 32768, (3, 2, 5)).astype(np.int16)
+    gy = integers(rng, (3, 2, 5), dtype, False)
     gy = away_from_bounds(graph, inputs[0] + inputs[1], clamp, gy)
     got, _, _ = run_gradient(graph, samples, gy)
     low, high = real_clamp(graph, clamp)

@@ -102,7 +102,7 @@ def test_rounding_shift_saturates_on_the_left_and_vanishes_on_the_right(rng: np.
     want = np.array([definition(int(a), int(b)) for a, b in zip(x, right)], np.int64)
     np.testing.assert_array_equal(am.rounding_shift(x, right), want)
     np.testing.assert_array_equal(twins().map("shim_shift", np.int64, x, right.astype(np.int32)), want)
-    got = twins().map("shim_mantissa", np.int16, x, right.astype(np.int32))
+    got = twins().map("shim_mantissa", np.int16, x, right.astype(np.int32), np.zeros_like(x, np.uint32))
     np.testing.assert_array_equal(got, np.clip(want, -32768, 32767))
 
 
@@ -159,14 +159,16 @@ def fresh(exponent: int = -24, mantissa: int = 0, power: int = 0) -> np.ndarray:
     return np.array([exponent, mantissa, power], np.int32)
 
 
-def test_exponents_are_the_same_in_c_over_extremes(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("bits", [16, 8])
+def test_exponents_are_the_same_in_c_over_extremes(bits: int, rng: np.random.Generator) -> None:
     magnitudes = [0, 1, 2, 3, 2**15, 2**30, 2**31 - 1, 2**31, 2**32 + 1, 2**62, 2**63 - 1, *rng.integers(0, 2**62, 40)]
     for start in (fresh(), fresh(5, 2**30, -40), fresh(0, 2**31 - 1, 200), fresh(0, 2**30, -300)):
         ours, theirs = start.copy(), start.copy()
         pointer = twins().pointer(theirs)
         for magnitude in map(int, magnitudes):
             for exponent in (-300, -96, -31, 0, 17, 96):
-                assert am.exponent_begin(ours) == twins().lib.shim_begin(pointer)
+                assert am.exponent_begin(ours, bits) == twins().lib.shim_begin(pointer, bits)
+                assert int(am.rounding_key(ours)) == twins().lib.shim_rounding_key(pointer)
                 am.exponent_end(ours, magnitude, exponent)
                 twins().lib.shim_end(pointer, magnitude, exponent)
                 np.testing.assert_array_equal(ours, theirs)
@@ -178,16 +180,17 @@ def test_the_largest_magnitude_of_c_is_that_of_any_int64() -> None:
     assert state.tolist() == [-24, 2**30, 33]
 
 
+@pytest.mark.parametrize("bits", [16, 8])
 @pytest.mark.parametrize("magnitude", [1, 3, 1000, 2**31 - 1, 2**40 + 12345, 2**62])
-def test_a_repeated_peak_keeps_one_bit_of_headroom(magnitude: int) -> None:
-    """The decayed peak is below half of the int16 range and above a fifth of it."""
+def test_a_repeated_peak_keeps_one_bit_of_headroom(magnitude: int, bits: int) -> None:
+    """The decayed peak is below half of the range of a mantissa and above a fifth of it."""
     state = fresh()
     for _ in range(3):
-        am.exponent_begin(state)
+        am.exponent_begin(state, bits)
         am.exponent_end(state, magnitude, -7)
-    exponent = am.exponent_begin(state)
+    exponent = am.exponent_begin(state, bits)
     mantissa = magnitude * 2.0**-7 / 2.0**exponent
-    assert 2**13 * 0.99 < mantissa < 2**14 / 0.9
+    assert 2 ** (bits - 3) * 0.99 < mantissa < 2 ** (bits - 2) / 0.9
 
 
 def test_a_peak_is_forgotten_by_a_tenth_per_step() -> None:
@@ -199,9 +202,10 @@ def test_a_peak_is_forgotten_by_a_tenth_per_step() -> None:
         assert math.isclose(peak, 2.0**40 * 0.9**step, rel_tol=1e-3)
 
 
-def test_a_gradient_of_zeros_leaves_the_exponent() -> None:
+@pytest.mark.parametrize("dtype", ["int16", "int8"])
+def test_a_gradient_of_zeros_leaves_the_exponent(dtype: str) -> None:
     state = fresh(-9)
-    assert am.to_mantissas(np.zeros(4, np.int64), 3, state).tolist() == [0, 0, 0, 0]
+    assert am.to_mantissas(np.zeros(4, np.int64), 3, state, dtype).tolist() == [0, 0, 0, 0]
     assert state.tolist() == [-9, 0, 0]
 
 
@@ -223,8 +227,53 @@ def test_mantissas_are_the_values_within_half_a_unit(rng: np.random.Generator) -
 
 
 def test_mantissas_saturate_instead_of_wrapping() -> None:
-    state = fresh(-20)
-    assert am.to_mantissas(np.array([2**40, -(2**40), 5]), -20, state).tolist() == [32767, -32768, 5]
+    values = np.array([2**40, -(2**40), 5])
+    assert am.to_mantissas(values, -20, fresh(-20)).tolist() == [32767, -32768, 5]
+    assert am.to_mantissas(values, -20, fresh(-20), "int8").tolist() == [127, -128, 5]
+
+
+def test_eight_bits_are_rounded_down_or_up_as_in_c(rng: np.random.Generator) -> None:
+    extremes = [x for x in INT64 if abs(x) <= 2**61]
+    x, right = cases(rng, extremes, [-200, -62, -8, -1, 0, 1, 2, 31, 32, 33, 61, 62, 63, 100, 125, 200], count=500)
+    words = rng.integers(0, 2**32, x.size).astype(np.uint32)
+    got = am.stochastic_shift(x, right, words)
+    np.testing.assert_array_equal(twins().map("shim_stochastic", np.int64, x, right.astype(np.int32), words), got)
+    for value, by, rounded in zip(x.tolist(), right.tolist(), got.tolist(), strict=True):
+        exact = Fraction(value) * Fraction(2) ** -by
+        assert abs(rounded - exact) < 1 or by <= 0, (value, by)
+    whole = right <= 0
+    np.testing.assert_array_equal(got[whole], am.rounding_shift(x[whole], right[whole]))
+    index = np.arange(x.size).astype(np.uint32)
+    noise = am.words_of_key(7, x.size)
+    got = twins(8).map("shim_mantissa", np.int16, x, right.astype(np.int32), index)
+    np.testing.assert_array_equal(got, np.clip(am.stochastic_shift(x, right, noise), -128, 127))
+
+
+def test_eight_bits_are_right_on_average_over_steps(rng: np.random.Generator) -> None:
+    """Values of a fraction of a unit, too; the peak changes from step to step as it does in training."""
+    values, steps = rng.integers(-(2**20), 2**20, 64), 4000
+    values[:32] >>= 9
+    sums, variance, state = np.zeros(64), np.zeros(64), fresh()
+    for step in range(steps):
+        values[-1] = 2**20 + 97 * step  # the peak
+        unit = 2.0 ** (am.exponent_begin(state.copy(), 8) + 33)
+        got = am.to_mantissas(values, -33, state, "int8") * unit
+        if step:  # the first step saturates
+            sums += got - values
+            fraction = values / unit % 1
+            variance += unit**2 * fraction * (1 - fraction)
+    assert np.all(np.abs(sums) <= 5 * np.sqrt(variance) + 1e-6)
+    assert np.sqrt(variance).max() / steps < 0.02 * unit, "the bound is a small part of a unit"
+
+
+def test_two_steps_share_no_random_words() -> None:
+    state = fresh()
+    am.exponent_end(state, 12345, 0)
+    keys = set()
+    for _ in range(500):
+        am.exponent_begin(state, 8)
+        keys.add(int(am.rounding_key(state)))
+    assert len(keys) == 500
 
 
 # --- updates ---

@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 
 from tests.frontends.tflite_file import SAME, VALID
 from tests.ops.gradients import (
+    ROUNDING,
     STEPS,
     assert_is_the_float_gradient,
     away_from_bounds,
     real,
     real_clamp,
     run_gradient,
+    widths,
     with_gradient,
 )
 from tests.ops.litert import assert_equals_litert, float32
@@ -87,22 +89,22 @@ def test_halves_are_rounded_away_from_zero():
     assert assert_host_equals_oracle(graph, {"x": x})["y"].tolist() == [[[1, -1, 2, -2]]]
 
 
-@given(pool_cases(), clamps)
-@settings(max_examples=50, deadline=None)
-def test_gradient_kernel_equals_oracle(case, clamp):
+@given(pool_cases(), clamps, widths)
+@settings(max_examples=80, deadline=None)
+def test_gradient_kernel_equals_oracle(case, clamp, dtype):
     forward, sample = build(case, clamp)
-    graph, _ = with_gradient(forward)
-    gy = integers(np.random.default_rng(case["seed"] + 1), forward["y"].shape, np.int16, case["extreme"])
+    graph, _ = with_gradient(forward, dtype=dtype)
+    gy = integers(np.random.default_rng(case["seed"] + 1), forward["y"].shape, dtype, case["extreme"])
     assert_host_equals_oracle(graph, {"x": sample, "gy": gy}, STEPS)
 
 
-@given(pool_cases(**small), clamps)
-@settings(max_examples=25, deadline=None)
-def test_gradient_is_the_float_gradient(case, clamp):
+@given(pool_cases(**small), clamps, widths)
+@settings(max_examples=40, deadline=None)
+def test_gradient_is_the_float_gradient(case, clamp, dtype):
     forward, sample = build({**case, "extreme": False}, clamp)
     x = real(forward, "x", sample)
     low, high = real_clamp(forward, clamp)
-    gy = np.random.default_rng(case["seed"] + 1).integers(-32768, 32768, forward["y"].shape).astype(np.int16)
+    gy = integers(np.random.default_rng(case["seed"] + 1), forward["y"].shape, dtype, False)
     if clamp != (-128, 127):
         gy = away_from_bounds(forward, cells(case, x).sum(2) / cells_of(case)[:, :, None], clamp, gy)
     (got,), (unit,), _ = run_gradient(forward, {"x": sample}, gy)
@@ -110,9 +112,9 @@ def test_gradient_is_the_float_gradient(case, clamp):
     def function(x):
         return (cells(case, x).sum(2) / like(x, cells_of(case)[:, :, None])).clip(low - 1e-3, high + 1e-3)
 
-    # per window half a unit of its scaled gradient and half a unit of its factor; then half a unit of the sum
-    window = 2.0**-12 / 2 ** np.floor(np.log2(cells_of(case).min()))
-    bound = unit / 2 + np.prod(case["kernel"]) * window
+    # per window half a unit of its scaled gradient and half a unit of its factor; then the rounding of the sum
+    window = 2.0**-12 / 2 ** np.floor(np.log2(cells_of(case).min())) * {"int16": 1, "int8": 2.0**-8}[dtype]
+    bound = unit * ROUNDING[dtype] + np.prod(case["kernel"]) * window
     assert_is_the_float_gradient([got], function, [x], gy * 2.0**-12, [bound], 1e-4)
 
 
@@ -123,6 +125,14 @@ def test_a_global_pool_keeps_the_precision_of_its_gradient():
     assert graph[name].exponent.state is None and graph[name].exponent.offset == -12 - 5
     (got,), (unit,), _ = run_gradient(build(GLOBAL)[0], {"x": build(GLOBAL)[1]}, np.full((1, 1, 3), 32767, np.int16))
     np.testing.assert_allclose(got, 32767 * 2.0**-12 / 49, atol=unit)
+
+
+def test_eight_bits_are_rounded_once_under_an_exponent_of_their_own():
+    graph, (name,) = with_gradient(build(GLOBAL)[0], dtype="int8")
+    assert graph[name].dtype == "int8" and graph[name].exponent.state is not None
+    (got,), (unit,), _ = run_gradient(build(GLOBAL)[0], {"x": build(GLOBAL)[1]}, np.full((1, 1, 3), 3, np.int8))
+    assert unit < 3 * 2.0**-12 / 49 / 32, "three units of gy become many of gx"
+    np.testing.assert_allclose(got, 3 * 2.0**-12 / 49, atol=unit)
 
 
 def test_where_windows_overlap_the_sums_have_an_exponent_of_their_own():

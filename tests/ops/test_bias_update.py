@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.ops.gradients import widths
 from tests.ops.update_graphs import run, update_graph
+from tests.ops.windowed import integers
 from tests.oracle import gradient
 
 cases = st.fixed_dictionaries(
@@ -19,25 +21,26 @@ cases = st.fixed_dictionaries(
         "extreme": st.booleans(),
         "exponent": st.sampled_from([-96, -40, -20, 0, 96]),
         "rate": st.sampled_from([0.0, 1e-40, 2.0**-20, 0.05, 1.0, 3e38]),
+        "dtype": widths,
         "seed": st.integers(0, 2**31),
     }
 )
 
 
 @given(cases)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=160, deadline=None)
 def test_kernel_equals_oracle(case):
     rng = np.random.default_rng(case["seed"])
     channels = case["shape"][-1]
     limits = np.iinfo(np.int32)
     bias = rng.integers(limits.min, limits.max, channels, endpoint=True).astype(np.int32)
     fraction = rng.integers(-32768, 32767, channels, endpoint=True).astype(np.int16)
-    gy = rng.integers(-32768, 32767, case["shape"], endpoint=True).astype(np.int16)
+    gy = integers(rng, case["shape"], case["dtype"], case["extreme"])
     if case["extreme"]:
         bias = rng.choice(np.array([limits.min, limits.max, 0], np.int32), channels)
-        gy = rng.choice(np.array([-32768, 32767], np.int16), case["shape"])
     graph = update_graph(
-        "bias_update", [gradient("gy", case["shape"], case["exponent"])], bias, 10.0 ** rng.uniform(-9, -1, channels),
+        "bias_update", [gradient("gy", case["shape"], case["exponent"], case["dtype"])], bias,
+        10.0 ** rng.uniform(-9, -1, channels),
         {"x_scale": 1.0, "scaling": str(rng.choice(["qas", "none"]))}, master=case["master"],
         fraction=fraction if case["master"] else None, accumulate=case["accumulate"],
     )  # fmt: skip
@@ -45,13 +48,17 @@ def test_kernel_equals_oracle(case):
 
 
 @pytest.mark.parametrize("pixels", [65535, 65536, 140000])
-@pytest.mark.parametrize("value", [-32768, 32767])
+@pytest.mark.parametrize("value", [np.int16(-32768), np.int16(32767), np.int8(-128)])
 def test_sums_over_many_pixels_do_not_overflow(pixels, value):
     graph = update_graph(
-        "bias_update", [gradient("gy", (pixels, 1), -20)], np.zeros(1, np.int32), [1e-3], {"x_scale": 1.0}
+        "bias_update",
+        [gradient("gy", (pixels, 1), -20, str(value.dtype))],
+        np.zeros(1, np.int32),
+        [1e-3],
+        {"x_scale": 1.0},
     )
-    after = run(graph, {"gy": np.full((pixels, 1), value, np.int16)}, 0.01)
-    want = -0.01 * pixels * value * 2.0**-20 / 1e-3
+    after = run(graph, {"gy": np.full((pixels, 1), value)}, 0.01)
+    want = -0.01 * pixels * float(value) * 2.0**-20 / 1e-3
     assert abs(after["p"][0] - want) <= 1 + abs(want) * 2.0**-20
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.ops.gradients import ROUNDING, widths
 from tests.ops.update_graphs import run, update_graph
 from tests.oracle import activation, assert_host_equals_oracle, constant, gradient, one_node
 from tinytrain.errors import GraphError
@@ -100,16 +101,17 @@ def test_logits_saturate():
     assert got.tolist() == [2**31 - 1, -(2**31)]
 
 
-def input_gradient_graph(case, weight, scales, exponent: int, start: int) -> Graph:
+def input_gradient_graph(case, weight, scales, exponent: int, start: int, dtype: str) -> Graph:
     inputs = {"gy": gradient("gy", (case["classes"],), exponent), "w": constant("w", weight, scales, 0)}
     fields = {"role": Role.GRADIENT, "exponent": Exponent("state")}
-    attrs = {"x_shape": case["inputs"]}
+    attrs = {"x_shape": case["inputs"], "dtype": dtype}
     return one_node("classifier_input_gradient", inputs, attrs, fields, Phase.BACKWARD, (start, 0, 0))
 
 
-@given(cases, st.sampled_from([-96, -15, 96]), st.sampled_from([-96, -20, 96]))
-@settings(max_examples=80, deadline=None)
-def test_input_gradient_equals_oracle_and_the_float_gradient(case, exponent, start):
+@given(cases, st.sampled_from([-96, -15, 96]), st.sampled_from([-96, -20, 96]), widths)
+@settings(max_examples=120, deadline=None)
+def test_input_gradient_equals_oracle_and_the_float_gradient(case, exponent, start, dtype):
+    """The gradient of the loss has 16 bits; that of the input has either width."""
     _, _, weight, scales = operands(case)
     rng = np.random.default_rng(case["seed"] + 1)
     edges = np.array([-32768, 32767], np.int16)
@@ -118,13 +120,17 @@ def test_input_gradient_equals_oracle_and_the_float_gradient(case, exponent, sta
         if case["extreme"]
         else rng.integers(-9999, 9999, case["classes"]).astype(np.int16)
     )
-    values = assert_host_equals_oracle(input_gradient_graph(case, weight, scales, exponent, start), {"gy": gy}, steps=3)
+    graph = input_gradient_graph(case, weight, scales, exponent, start, dtype)
+    values = assert_host_equals_oracle(graph, {"gy": gy}, steps=3)
     if exponent != -15:
         return  # there only the limits of exponents are of interest
     unit = 2.0 ** int(values["state"][0])
     want = (gy * 2.0**exponent * scales) @ weight
-    # half a unit of the result, and of every gy once it is scaled relative to the largest scale
-    bound = unit / 2 + 0.5 * 2.0**exponent * np.abs(weight.astype(float)).sum(axis=0) * scales.max() * 2 * 1.001
+    # the rounding of the result, and half a unit of every gy once it is scaled relative to the largest scale
+    bound = (
+        unit * ROUNDING[dtype]
+        + 0.5 * 2.0**exponent * np.abs(weight.astype(float)).sum(axis=0) * scales.max() * 2 * 1.001
+    )
     assert np.all(np.abs(values["y"].reshape(-1) * unit - want) <= bound)
 
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.nets import Net
+from tests.ops.gradients import ROUNDING, widths
 from tests.oracle import activation, assert_host_equals_oracle, constant, gradient, one_node
 from tinytrain.errors import GraphError
 from tinytrain.graph import Exponent, Phase, Quantization, Role
@@ -106,7 +107,7 @@ def test_cutting_the_weight_changes_no_bit(case, at_co, at_ci):
     np.testing.assert_array_equal(assert_host_equals_oracle(pieces, {"x": sample})["y"], expected)
 
 
-def input_gradient_graph(case, pieces=None, start=(-20, 0, 0), exponent=-12):
+def input_gradient_graph(case, pieces=None, start=(-20, 0, 0), exponent=-12, dtype="int16"):
     forward, _ = build(case, pieces=pieces)
     node = forward.node("conv2d")
     rng = np.random.default_rng(case["seed"] + 1)
@@ -114,25 +115,26 @@ def input_gradient_graph(case, pieces=None, start=(-20, 0, 0), exponent=-12):
     blocks = {name: forward[name] for name in node.inputs[2:]}
     attrs = {**node.attrs, "x_shape": forward["x"].shape}
     graph = one_node(
-        "conv2d_input_gradient", {"gy": gradient("gy", y_shape, exponent), **blocks}, attrs,
+        "conv2d_input_gradient", {"gy": gradient("gy", y_shape, exponent, dtype), **blocks}, attrs,
         {"role": Role.GRADIENT, "exponent": Exponent("state")}, Phase.BACKWARD, start,
     )  # fmt: skip
-    return graph, integers(rng, y_shape, -32768, 32767, np.int16, case["extreme"]), forward
+    limits = np.iinfo(dtype)
+    return graph, integers(rng, y_shape, limits.min, limits.max, dtype, case["extreme"]), forward
 
 
-@given(shapes.filter(fits), st.integers(0, 9), st.integers(0, 9), st.sampled_from([-96, -20, 0, 96]))
-@settings(max_examples=60, deadline=None)
-def test_input_gradient_kernel_equals_oracle(case, at_co, at_ci, start):
+@given(shapes.filter(fits), st.integers(0, 9), st.integers(0, 9), st.sampled_from([-96, -20, 0, 96]), widths)
+@settings(max_examples=90, deadline=None)
+def test_input_gradient_kernel_equals_oracle(case, at_co, at_ci, start, dtype):
     ci, co = case["channels"]
-    graph, gy, _ = input_gradient_graph(case, (min(at_co, co), min(at_ci, ci)), (start, 0, 0))
+    graph, gy, _ = input_gradient_graph(case, (min(at_co, co), min(at_ci, ci)), (start, 0, 0), dtype=dtype)
     assert_host_equals_oracle(graph, {"gy": gy}, steps=3)
 
 
-@given(shapes.filter(fits))
-@settings(max_examples=30, deadline=None)
-def test_input_gradient_is_the_float_gradient(case):
+@given(shapes.filter(fits), widths)
+@settings(max_examples=45, deadline=None)
+def test_input_gradient_is_the_float_gradient(case, dtype):
     """Against the transpose of the float convolution, found by applying it to every basis image."""
-    graph, gy, forward = input_gradient_graph(case)
+    graph, gy, forward = input_gradient_graph(case, dtype=dtype)
     values = assert_host_equals_oracle(graph, {"gy": gy}, steps=2)
     exponent = int(graph["state"].data[0]) if "state" not in values else int(values["state"][0])
     got = values["y"].astype(np.float64) * 2.0**exponent
@@ -146,9 +148,10 @@ def test_input_gradient_is_the_float_gradient(case):
         np.sum(float_conv(basis.reshape(forward["x"].shape), weight, case) * gy * 2.0**-12)
         for basis in np.eye(forward["x"].size)
     ]).reshape(forward["x"].shape)  # fmt: skip
-    # half a unit for the output's rounding, half a unit of gy's scaled mantissa per product
+    # the output's rounding, and half a unit of gy's scaled mantissa per product; that of int8 is finer
+    unit = {"int16": 2.0**-12, "int8": 2.0**-20}[dtype]
     scale = np.max(forward["w0"].quantization.scale)
-    bound = 0.5 * 2.0**exponent + np.prod(weight.shape[:3]) * 127 * 2.0**-12 * 2 * scale
+    bound = ROUNDING[dtype] * 2.0**exponent + np.prod(weight.shape[:3]) * 127 * unit * 2 * scale
     assert np.max(np.abs(got - want)) <= bound
 
 

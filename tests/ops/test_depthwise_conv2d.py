@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.nets import Net
 from tests.ops.gradients import (
+    ROUNDING,
     STEPS,
     assert_is_the_float_gradient,
     autograd,
@@ -20,6 +21,7 @@ from tests.ops.gradients import (
     real,
     real_clamp,
     run_gradient,
+    widths,
     with_gradient,
 )
 from tests.ops.windowed import (
@@ -93,16 +95,16 @@ def test_cutting_the_weight_changes_no_bit(case, multiplier, cuts):
     np.testing.assert_array_equal(assert_host_equals_oracle(pieces, {"x": sample})["y"], expected)
 
 
-@given(cases(), multipliers, edges, st.sampled_from(["master", "stochastic", "sum"]))
-@settings(max_examples=50, deadline=None)
-def test_training_kernels_equal_oracle(case, multiplier, cuts, how):
+@given(cases(), multipliers, edges, st.sampled_from(["master", "stochastic", "sum"]), widths)
+@settings(max_examples=80, deadline=None)
+def test_training_kernels_equal_oracle(case, multiplier, cuts, how, dtype):
     """Input gradient, and the updates of some blocks and of the bias, over several steps."""
     forward, sample = build(case, multiplier, cuts, clamp=CLAMP)
     blocks = forward.nodes[0].inputs[2:]
     trained = [*(blocks[1::2] if case["seed"] % 2 else blocks[::2]), "bias"]
-    graph, _ = with_gradient(with_trained(forward, trained, how))
+    graph, _ = with_gradient(with_trained(forward, trained, how), dtype=dtype)
     rng = np.random.default_rng(case["seed"] + 1)
-    gy = integers(rng, forward["y"].shape, np.int16, case["extreme"])
+    gy = integers(rng, forward["y"].shape, dtype, case["extreme"])
     assert_host_equals_oracle(graph, {"x": sample, "gy": gy}, STEPS)
 
 
@@ -115,15 +117,18 @@ def float_depthwise(case, multiplier, clamp):
     return function
 
 
-@given(cases(**small), multipliers)
-@settings(max_examples=25, deadline=None)
-def test_input_gradient_is_the_float_gradient(case, multiplier):
+@given(cases(**small), multipliers, widths)
+@settings(max_examples=40, deadline=None)
+def test_input_gradient_is_the_float_gradient(case, multiplier, dtype):
     forward, sample = build({**case, "extreme": False}, multiplier, clamp=CLAMP)
-    x, w, b, function, gy = float_layer(forward, sample, case, multiplier)
+    x, w, b, function, gy = float_layer(forward, sample, case, multiplier, dtype)
     (got,), (unit,), _ = run_gradient(forward, {"x": sample}, gy)
-    # half a unit of the mantissa, and half a unit of each relative weight scale
+    # the rounding of the mantissa, and half a unit of each relative weight scale
     largest = float(np.abs(gy).max(initial=0)) * 2.0**-12
-    bound = unit / 2 + multiplier * w[:, :, 0].size * 127 * largest * forward["w0"].quantization.scale.max() * 2.0**-15
+    bound = (
+        unit * ROUNDING[dtype]
+        + multiplier * w[:, :, 0].size * 127 * largest * forward["w0"].quantization.scale.max() * 2.0**-15
+    )
 
     def of_x(value):
         return function(value, *((w, b) if isinstance(value, np.ndarray) else map(value.new_tensor, (w, b))))
@@ -131,22 +136,22 @@ def test_input_gradient_is_the_float_gradient(case, multiplier):
     assert_is_the_float_gradient([got], of_x, [x], gy * 2.0**-12, [bound], 1e-4)
 
 
-def float_layer(forward, sample, case, multiplier):
+def float_layer(forward, sample, case, multiplier, dtype="int16"):
     """Real x, w and b, the float operator, and a gy that rounding cannot move across the clamp."""
     x, w = real(forward, "x", sample), forward["w0"].data * forward["w0"].quantization.scale
     b = forward["bias"].data * forward["bias"].quantization.scale
-    gy = np.random.default_rng(case["seed"] + 1).integers(-32768, 32768, forward["y"].shape).astype(np.int16)
+    gy = integers(np.random.default_rng(case["seed"] + 1), forward["y"].shape, dtype, False)
     unclamped = float_depthwise(case, multiplier, (-np.inf, np.inf))(x, w, b)
     gy = away_from_bounds(forward, unclamped, CLAMP, gy)
     return x, w, b, float_depthwise(case, multiplier, real_clamp(forward, CLAMP)), gy
 
 
-@given(cases(**small), multipliers)
-@settings(max_examples=25, deadline=None)
-def test_updates_follow_the_float_gradient(case, multiplier):
+@given(cases(**small), multipliers, widths)
+@settings(max_examples=40, deadline=None)
+def test_updates_follow_the_float_gradient(case, multiplier, dtype):
     forward, sample = build({**case, "extreme": False}, multiplier, clamp=CLAMP)
-    x, w, b, function, gy = float_layer(forward, sample, case, multiplier)
-    graph, _ = with_gradient(with_trained(forward, ["w0", "bias"], "sum"))
+    x, w, b, function, gy = float_layer(forward, sample, case, multiplier, dtype)
+    graph, _ = with_gradient(with_trained(forward, ["w0", "bias"], "sum"), dtype=dtype)
     values = assert_host_equals_oracle(graph, {"x": sample, "gy": gy}, STEPS)
     got = [
         summed_gradient(graph, "w0", values["w0.sum'"], STEPS),

@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from tests.frontends.tflite_file import TfliteFile
 from tests.nets import Net
 from tests.ops.gradients import (
+    ROUNDING,
     STEPS,
     assert_is_the_float_gradient,
     away_from_bounds,
     real,
     real_clamp,
     run_gradient,
+    widths,
     with_gradient,
 )
 from tests.ops.litert import float32
@@ -135,35 +137,36 @@ def test_multiplier_is_formed_in_double_precision_and_applied_with_one_rounding(
     assert_same(got, dense_model(x, weight, x_scale, [scale], y_scale), "y")
 
 
-@given(cases, st.sampled_from(["master", "stochastic", "sum"]))
-@settings(max_examples=50, deadline=None)
-def test_training_kernels_equal_oracle(case, how):
+@given(cases, st.sampled_from(["master", "stochastic", "sum"]), widths)
+@settings(max_examples=80, deadline=None)
+def test_training_kernels_equal_oracle(case, how, dtype):
     """Input gradient, and the updates of every other block and of the bias, over several steps."""
     forward, sample = build(case, CLAMP)
-    graph, _ = with_gradient(with_trained(forward, [*forward.nodes[0].inputs[2::2], "bias"], how))
-    gy = integers(np.random.default_rng(case["seed"] + 1), forward["y"].shape, np.int16, case["extreme"])
+    graph, _ = with_gradient(with_trained(forward, [*forward.nodes[0].inputs[2::2], "bias"], how), dtype=dtype)
+    gy = integers(np.random.default_rng(case["seed"] + 1), forward["y"].shape, dtype, case["extreme"])
     assert_host_equals_oracle(graph, {"x": sample, "gy": gy}, STEPS)
 
 
-def float_layer(forward, sample, case):
+def float_layer(forward, sample, case, dtype):
     """Real x, w and b, the float operator, and a gy that rounding cannot move across the clamp."""
     x, w = real(forward, "x", sample), forward["w0"].data * forward["w0"].quantization.scale[:, None]
     b = forward["bias"].data * forward["bias"].quantization.scale
-    gy = np.random.default_rng(case["seed"] + 1).integers(-32768, 32768, case["outputs"]).astype(np.int16)
+    gy = integers(np.random.default_rng(case["seed"] + 1), (case["outputs"],), dtype, False)
     gy = away_from_bounds(forward, w @ x.reshape(-1) + b, CLAMP, gy)
     low, high = real_clamp(forward, CLAMP)
     return x, w, b, lambda x, w, b: (w @ x.reshape(-1) + b).clip(low, high), gy
 
 
-@given(cases)
-@settings(max_examples=25, deadline=None)
-def test_gradients_are_the_float_gradients(case):
+@given(cases, widths)
+@settings(max_examples=40, deadline=None)
+def test_gradients_are_the_float_gradients(case, dtype):
     forward, sample = build({**case, "extreme": False}, CLAMP, cut=False)
-    x, w, b, function, gy = float_layer(forward, sample, case)
+    x, w, b, function, gy = float_layer(forward, sample, case, dtype)
     (gx,), (unit,), _ = run_gradient(forward, {"x": sample}, gy)
-    graph, _ = with_gradient(with_trained(forward, ["w0", "bias"], "sum"))
+    graph, _ = with_gradient(with_trained(forward, ["w0", "bias"], "sum"), dtype=dtype)
     values = assert_host_equals_oracle(graph, {"x": sample, "gy": gy}, STEPS)
-    got, bounds = [gx], [unit / 2 + case["outputs"] * 127 * forward["w0"].quantization.scale.max() * 2.0**-12 * 1.5]
+    products = case["outputs"] * 127 * forward["w0"].quantization.scale.max() * 2.0**-12 * 1.5
+    got, bounds = [gx], [unit * ROUNDING[dtype] + products * {"int16": 1, "int8": 2.0**-8}[dtype]]
     for name in ("w0", "bias"):
         sums = values[f"{name}.sum'"]
         assert np.abs(sums).max() < 2**31 - 1

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.frontends.tflite_file import SAME, VALID
-from tests.ops.gradients import STEPS, assert_is_the_float_gradient, real, run_gradient, with_gradient
+from tests.ops.gradients import ROUNDING, STEPS, assert_is_the_float_gradient, real, run_gradient, widths, with_gradient
 from tests.ops.litert import assert_equals_litert, float32
 from tests.ops.test_average_pool2d import same_padding
 from tests.ops.windowed import cells, integers, like, pool_cases, selection, window_attrs, zero_points
@@ -66,31 +66,32 @@ def test_equals_litert(shape, kernel, strides, same, zero_point, seed):
     )  # fmt: skip
 
 
-@given(pool_cases(), clamps)
-@settings(max_examples=50, deadline=None)
-def test_gradient_kernels_equal_oracle(case, clamp):
+@given(pool_cases(), clamps, widths)
+@settings(max_examples=80, deadline=None)
+def test_gradient_kernels_equal_oracle(case, clamp, dtype):
     """Winners among many equal values, too: extreme cases hold -128 and 127 alone."""
     forward, sample = build(case, clamp)
-    graph, _ = with_gradient(forward)
-    gy = integers(np.random.default_rng(case["seed"] + 1), forward["y"].shape, np.int16, case["extreme"])
+    graph, _ = with_gradient(forward, dtype=dtype)
+    gy = integers(np.random.default_rng(case["seed"] + 1), forward["y"].shape, dtype, case["extreme"])
     assert_host_equals_oracle(graph, {"x": sample, "gy": gy}, STEPS)
 
 
-@given(pool_cases(**small))
-@settings(max_examples=25, deadline=None)
-def test_gradient_is_the_float_gradient(case):
+@given(pool_cases(**small), widths)
+@settings(max_examples=40, deadline=None)
+def test_gradient_is_the_float_gradient(case, dtype):
     """Of values that all differ: at equal ones the float gradient is a matter of taste."""
     forward, _ = build(case)
     rng = np.random.default_rng(case["seed"])
     sample = rng.permutation(np.arange(-128, 128))[: forward["x"].size].reshape(forward["x"].shape).astype(np.int8)
-    gy = rng.integers(-32768, 32768, forward["y"].shape).astype(np.int16)
+    gy = integers(rng, forward["y"].shape, dtype, False)
     (got,), (unit,), _ = run_gradient(forward, {"x": sample}, gy)
 
     def function(x):
         padded = cells(case, x) - like(x, 1e3 * (1 - selection(case).sum(3))[..., None])
         return padded.max(2) if isinstance(x, np.ndarray) else padded.amax(2)
 
-    assert_is_the_float_gradient([got], function, [real(forward, "x", sample)], gy * 2.0**-12, [unit / 2], 1e-4)
+    bound = unit * ROUNDING[dtype]
+    assert_is_the_float_gradient([got], function, [real(forward, "x", sample)], gy * 2.0**-12, [bound], 1e-4)
 
 
 def test_the_first_of_equal_maxima_wins():

@@ -9,14 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.ops.gradients import (
+    MANTISSAS,
+    ROUNDING,
     assert_is_the_float_gradient,
     away_from_bounds,
     real,
     real_clamp,
     run_gradient,
+    widths,
     with_gradient,
 )
 from tests.ops.litert import assert_equals_litert, float32
+from tests.ops.windowed import integers
 from tests.oracle import activation, assert_host_equals_oracle, constant, gradient, one_node
 from tinytrain.errors import GraphError
 from tinytrain.graph import Exponent, Phase, Quantization, Role
@@ -95,19 +99,18 @@ def test_kernel_equals_oracle(shapes, a_zero_point, b_zero_point, clamp, y_scale
 
 @given(
     st.sampled_from(["mul_gradient", "mul_channel_gradient"]), st.integers(1, 300), st.integers(1, 9), st.booleans(),
-    zero_points, st.floats(1e-6, 1e6), st.sampled_from([-96, -20, 0, 96]), st.integers(0, 2**31),
+    zero_points, st.floats(1e-6, 1e6), st.sampled_from([-96, -20, 0, 96]), widths, st.integers(0, 2**31),
 )  # fmt: skip
-@settings(max_examples=60, deadline=None)
-def test_gradient_kernels_equal_oracle(op, pixels, channels, extreme, zero_point, scale, start, seed):
+@settings(max_examples=90, deadline=None)
+def test_gradient_kernels_equal_oracle(op, pixels, channels, extreme, zero_point, scale, start, dtype, seed):
     rng = np.random.default_rng(seed)
     shape, few = (1, pixels, channels), (channels,)
     other, gx_shape = (few, shape) if op == "mul_gradient" else (shape, few)
-    inputs = {"gy": gradient("gy", shape, -7), "other": activation("other", other, scale, zero_point)}
+    inputs = {"gy": gradient("gy", shape, -7, dtype), "other": activation("other", other, scale, zero_point)}
     fields = {"role": Role.GRADIENT, "exponent": Exponent("state")}
     graph = one_node(op, inputs, {"x_shape": gx_shape}, fields, Phase.BACKWARD, (start, 0, 0))
-    low, high = (-32768, 32767) if extreme else (-50, 50)
     samples = {
-        "gy": rng.choice([low, high], shape).astype(np.int16) if extreme else rng.integers(low, high, shape, np.int16),
+        "gy": integers(rng, shape, dtype, True) if extreme else rng.integers(-50, 50, shape, dtype),
         "other": rng.choice([-128, 127], other).astype(np.int8),
     }
     assert_host_equals_oracle(graph, samples, steps=3)
@@ -125,17 +128,18 @@ def test_the_longest_sums_of_a_channel_do_not_wrap():
 
 @pytest.mark.parametrize("clamp", [(-128, 127), (-20, 40)])
 @pytest.mark.parametrize("a_shape, b_shape", SHAPES)
-def test_gradients_are_the_float_gradients(a_shape, b_shape, clamp):
+@pytest.mark.parametrize("dtype", MANTISSAS)
+def test_gradients_are_the_float_gradients(dtype, a_shape, b_shape, clamp):
     rng = np.random.default_rng(3)
     graph = graph_of(a_shape, b_shape, (0.02, 3), (0.05, -9), (0.03, 5), clamp)
     samples = {name: rng.integers(-128, 128, graph[name].shape).astype(np.int8) for name in ("a", "b")}
     inputs = [real(graph, name, samples[name]) for name in ("a", "b")]
-    gy = rng.integers(-32768, 32768, a_shape).astype(np.int16)
+    gy = integers(rng, a_shape, dtype, False)
     gy = away_from_bounds(graph, inputs[0] * inputs[1], clamp, gy)
     got, units, _ = run_gradient(graph, samples, gy)
     low, high = real_clamp(graph, clamp)
-    # half a step of the result, and the other operand's scale as a Q15 factor
-    bounds = [0.5 * unit + np.abs(gradient) * 2.0**-15 for unit, gradient in zip(units, got, strict=True)]
+    # the rounding of the result, and the other operand's scale as a Q15 factor
+    bounds = [ROUNDING[dtype] * unit + np.abs(gradient) * 2.0**-15 for unit, gradient in zip(units, got, strict=True)]
     real_gy = gy * 2.0**-12
     assert_is_the_float_gradient(got, lambda a, b: (a * b).clip(low, high), inputs, real_gy, bounds, 1e-5)
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.ops.gradients import run_gradient, with_gradient
+from tests.ops.gradients import run_gradient, widths, with_gradient
 from tests.ops.litert import assert_equals_litert, float32
-from tests.ops.windowed import zero_points
+from tests.ops.windowed import integers, zero_points
 from tests.oracle import activation, assert_host_equals_oracle, one_node
 from tinytrain.errors import GraphError
 from tinytrain.graph import Quantization
@@ -36,16 +36,16 @@ def certificates():
     }
 
 
-@given(shapes, zero_points, st.integers(0, 2**31))
-@settings(max_examples=60, deadline=None)
-def test_kernels_equal_oracle_and_padding_is_zero(axes, zero_point, seed):
+@given(shapes, zero_points, widths, st.integers(0, 2**31))
+@settings(max_examples=80, deadline=None)
+def test_kernels_equal_oracle_and_padding_is_zero(axes, zero_point, dtype, seed):
     shape, padding = split(axes)
     rng = np.random.default_rng(seed)
     x = rng.integers(-128, 128, shape).astype(np.int8)
     forward = build(shape, padding, zero_point)
     y = assert_host_equals_oracle(forward, {"x": x})["y"]
     assert int(y.astype(int).sum() - x.astype(int).sum()) == zero_point * (y.size - x.size)
-    gy = rng.integers(-32768, 32768, y.shape).astype(np.int16)
+    gy = integers(rng, y.shape, dtype, False)
     (got,), (unit,), _ = run_gradient(forward, {"x": x}, gy)
     inside = tuple(slice(before, before + n) for n, (before, _) in axes)
     np.testing.assert_array_equal(got, gy[inside] * 2.0**-12)

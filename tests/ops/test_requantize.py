@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.ops.gradients import (
+    MANTISSAS,
     assert_is_the_float_gradient,
     away_from_bounds,
     real,
@@ -19,6 +20,7 @@ from tests.ops.gradients import (
     with_gradient,
 )
 from tests.ops.litert import assert_equals_litert, float32
+from tests.ops.windowed import integers
 from tests.oracle import activation, assert_host_equals_oracle, one_node
 from tinytrain.errors import GraphError
 from tinytrain.graph import Quantization, to_text
@@ -86,12 +88,13 @@ def test_the_same_scale_changes_nothing_and_takes_no_bytes():
     np.testing.assert_array_equal(values["y"], EVERY_VALUE)
 
 
+@pytest.mark.parametrize("dtype", MANTISSAS)
 @pytest.mark.parametrize("clamp", [FULL, (-128, 40), (5, 90)])
-def test_gradient_passes_where_the_clamp_is_not_active(clamp):
+def test_gradient_passes_where_the_clamp_is_not_active(clamp, dtype):
     graph = graph_of((16, 16), (0.05, 3), (0.03, 5), clamp)
     x = EVERY_VALUE.reshape(16, 16)
     reals = real(graph, "x", x)
-    gy = np.random.default_rng(1).integers(-32768, 32768, (16, 16)).astype(np.int16)
+    gy = integers(np.random.default_rng(1), (16, 16), dtype, False)
     gy = away_from_bounds(graph, reals, clamp, gy)
     got, _, _ = run_gradient(graph, {"x": x}, gy)
     low, high = real_clamp(graph, clamp)

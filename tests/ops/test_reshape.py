@@ -6,7 +6,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.ops.gradients import run_gradient, with_gradient
+from tests.ops.gradients import MANTISSAS, run_gradient, with_gradient
+from tests.ops.windowed import integers
 from tests.oracle import activation, assert_host_equals_oracle, one_node
 from tinytrain.errors import GraphError
 from tinytrain.graph import Quantization
@@ -33,12 +34,13 @@ def test_reshape_moves_no_byte():
     np.testing.assert_array_equal(assert_host_equals_oracle(graph, {"x": x})["y"], x.reshape(-1))
 
 
-def test_gradient_is_a_view_too():
+@pytest.mark.parametrize("dtype", MANTISSAS)
+def test_gradient_is_a_view_too(dtype):
     graph = graph_of((2, 3, 4), (6, 4))
-    gy = np.random.default_rng(0).integers(-32768, 32768, (6, 4)).astype(np.int16)
+    gy = integers(np.random.default_rng(0), (6, 4), dtype, False)
     (got,), _, _ = run_gradient(graph, {"x": np.zeros((2, 3, 4), np.int8)}, gy)
     np.testing.assert_array_equal(got, gy.reshape(2, 3, 4) * 2.0**-12)
-    training, (name,) = with_gradient(graph)
+    training, (name,) = with_gradient(graph, dtype=dtype)
     layout = lay_out(training)
     assert layout.offsets[name] == layout.offsets["gy"]
 

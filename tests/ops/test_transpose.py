@@ -8,7 +8,8 @@ import itertools
 import numpy as np
 import pytest
 
-from tests.ops.gradients import run_gradient
+from tests.ops.gradients import MANTISSAS, run_gradient
+from tests.ops.windowed import integers
 from tests.oracle import activation, assert_host_equals_oracle, one_node
 from tinytrain.errors import GraphError
 from tinytrain.graph import Quantization
@@ -26,14 +27,15 @@ def certificates():
     return {"three dimensions": graph_of((2, 3, 4), (2, 0, 1)), "four": graph_of((3, 1, 5, 4), (3, 0, 2, 1))}
 
 
+@pytest.mark.parametrize("dtype", MANTISSAS)
 @pytest.mark.parametrize("perm", ORDERS)
-def test_forward_and_gradient(perm):
+def test_forward_and_gradient(perm, dtype):
     rng = np.random.default_rng(0)
     shape = EXTENTS[: len(perm)]
     graph = graph_of(shape, perm)
     x = rng.integers(-128, 128, shape).astype(np.int8)
     np.testing.assert_array_equal(assert_host_equals_oracle(graph, {"x": x})["y"], x.transpose(perm))
-    gy = rng.integers(-32768, 32768, graph["y"].shape).astype(np.int16)
+    gy = integers(rng, graph["y"].shape, dtype, False)
     (got,), _, _ = run_gradient(graph, {"x": x}, gy)
     want = np.zeros(shape)
     want.transpose(perm)[...] = gy * 2.0**-12

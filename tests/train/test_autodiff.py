@@ -19,6 +19,7 @@ GOLDEN = {
     "head": Scheme(),
     "bias": Scheme({"last": LayerUpdate(True)}, update="stochastic"),
     "slices": Scheme(SLICES, classes=3),
+    "int8": Scheme({"last": LayerUpdate(True)}, gradients="int8"),
     "batches": Scheme({"middle": LayerUpdate(True)}, accumulate=True, scaling="none"),
 }
 

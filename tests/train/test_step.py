@@ -57,9 +57,9 @@ def test_the_random_nets_cover_every_operator_with_a_gradient() -> None:
 
 @pytest.mark.parametrize("update", ["master", "stochastic", "truncate"])
 @pytest.mark.parametrize("accumulate", [False, True])
-@pytest.mark.parametrize("classes", [None, 7])
+@pytest.mark.parametrize("classes, gradients", [(None, "int16"), (7, "int16"), (7, "int8")])
 def test_host_equals_oracle_on_every_kind_of_update(
-    residual: Graph, update: str, accumulate: bool, classes: int | None
+    residual: Graph, update: str, accumulate: bool, classes: int | None, gradients: str
 ) -> None:
     layers = {
         "stem": LayerUpdate(False, Slice("input", (0, 2))),
@@ -69,13 +69,14 @@ def test_host_equals_oracle_on_every_kind_of_update(
         "block1.expand": LayerUpdate(True),
         "last": LayerUpdate(True, Slice("output", (3, 4, 9))),
     }
-    scheme = Scheme(layers, classes, update, accumulate)
+    scheme = Scheme(layers, classes, update, accumulate, gradients=gradients)
     pair = train(training_graph(residual, scheme), 0.05, 11, steps=8)
     assert pair.machine.view("hyper")[3] == 8
 
 
-def test_host_equals_oracle_after_many_steps(residual: Graph) -> None:
-    train(training_graph(residual, all_weights(residual)), 0.01, 3, steps=60)
+@pytest.mark.parametrize("gradients", ["int16", "int8"])
+def test_host_equals_oracle_after_many_steps(residual: Graph, gradients: str) -> None:
+    train(training_graph(residual, all_weights(residual).but(gradients=gradients)), 0.01, 3, steps=60)
 
 
 def test_dense_layers_in_the_middle_train_too() -> None:
@@ -86,19 +87,20 @@ def test_dense_layers_in_the_middle_train_too() -> None:
         "first": LayerUpdate(True, Slice("input", (0, 5, 35))),
         "second": LayerUpdate(True, Slice("output", (1, 2))),
     }
-    for scheme in (Scheme(layers), all_weights(forward)):
+    for scheme in (Scheme(layers), all_weights(forward), all_weights(forward).but(gradients="int8")):
         graph = training_graph(forward, scheme)
         assert any(node.op == "fully_connected" for node in graph.nodes)
         train(graph, 0.05, 1)
 
 
-def test_a_transposition_in_the_middle_trains_too() -> None:
+@pytest.mark.parametrize("gradients", ["int16", "int8"])
+def test_a_transposition_in_the_middle_trains_too(gradients: str) -> None:
     net = nets.Net(np.random.default_rng(1))
     y = net.conv("c", net.input((3, 4, 2)), 5)
     tensor = net.graph[y]
     y = net._node("transpose", "t", (y,), {"perm": (2, 0, 1)}, tensor.scale, tensor.zero_point)
     forward = net.done(net.dense("head", net.conv("d", y, 3), 3))
-    graph = training_graph(forward, all_weights(forward))
+    graph = training_graph(forward, all_weights(forward).but(gradients=gradients))
     assert any(
         node.op == "transpose_gradient" or (node.op == "transpose" and node.phase is Phase.BACKWARD)
         for node in graph.nodes

@@ -10,8 +10,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-INT16_MIN, INT16_MAX = -(1 << 15), (1 << 15) - 1
 INT32_MIN, INT32_MAX = -(1 << 31), (1 << 31) - 1
 EXPONENT_MIN, EXPONENT_MAX = -96, 96
 PEAK_DECAY = 58982  # 0.9 in 16 bits: how fast a gradient's peak is forgotten (per step)
@@ -128,11 +128,21 @@ def bit_length(x: int) -> int:
     return int(x).bit_length()
 
 
-def exponent_begin(state: np.ndarray) -> int:
-    """Start a step of a gradient tensor: forget a tenth of its peak, and choose the exponent from what is left.
+def mantissa_bits(dtype: npt.DTypeLike) -> int:
+    """Of a gradient's mantissas: 16 or 8."""
+    return np.dtype(dtype).itemsize * 8
+
+
+def spare_bits(dtype: npt.DTypeLike) -> int:
+    """How many bits finer than 2^-15 a factor times a mantissa may be kept in 16 bits."""
+    return 16 - mantissa_bits(dtype)
+
+
+def exponent_begin(state: np.ndarray, bits: int = 16) -> int:
+    """Start a step of a gradient tensor: forget a tenth of its peak, and return the exponent for what is left.
 
     state: int32[3] {exponent, peak mantissa in [2^30, 2^31) or 0, peak exponent}; peak = mantissa * 2^exponent.
-    The exponent leaves one bit of headroom above the peak in an int16 mantissa. Changes `state`, returns the exponent.
+    The exponent leaves one bit of headroom above the peak in a mantissa of `bits`. Changes `state`.
     """
     mantissa, exponent = int(state[1]), int(state[2])
     if mantissa:
@@ -141,8 +151,8 @@ def exponent_begin(state: np.ndarray) -> int:
             mantissa <<= 1
             exponent -= 1
         state[1], state[2] = mantissa, exponent
-        # peak < 2^(31 + exponent); an int16 mantissa holds 2^15, one bit of it is headroom
-        state[0] = min(max(exponent + 31 - 14, EXPONENT_MIN), EXPONENT_MAX)
+        # peak < 2^(31 + exponent); a mantissa holds 2^(bits - 1), one bit of it is headroom
+        state[0] = min(max(exponent + 31 - (bits - 2), EXPONENT_MIN), EXPONENT_MAX)
     return int(state[0])
 
 
@@ -158,12 +168,28 @@ def exponent_end(state: np.ndarray, magnitude: int, exponent: int) -> None:
         state[1], state[2] = mantissa, exponent
 
 
-def to_mantissas(values: np.ndarray, values_exponent: int, state: np.ndarray) -> np.ndarray:
-    """values * 2^values_exponent as int16 mantissas under the delayed exponent kept in `state` (changed)."""
-    exponent = exponent_begin(state)
+def to_mantissas(values: np.ndarray, values_exponent: int, state: np.ndarray, dtype: str = "int16") -> np.ndarray:
+    """values * 2^values_exponent as mantissas under the delayed exponent kept in `state` (changed).
+
+    int16 mantissas are rounded half up, int8 ones stochastically, with random words that depend on the state.
+    """
+    bits = mantissa_bits(dtype)
+    exponent = exponent_begin(state, bits)
+    key = rounding_key(state)
     values = np.asarray(values, np.int64)
     exponent_end(state, int(np.max(np.abs(values), initial=0)), values_exponent)
-    return saturate(rounding_shift(values, exponent - values_exponent), INT16_MIN, INT16_MAX).astype(np.int16)
+    right = exponent - values_exponent
+    if bits == 16:
+        rounded = rounding_shift(values, right)
+    else:
+        rounded = stochastic_shift(values, right, words_of_key(key, values.size).reshape(values.shape))
+    return saturate(rounded, -(1 << (bits - 1)), (1 << (bits - 1)) - 1).astype(dtype)
+
+
+def rounding_key(state: np.ndarray) -> int:
+    """Key of the random words that round a gradient tensor in a step, from its peak, which no two steps share."""
+    mantissa, exponent = int(state[1]), int(state[2])
+    return int(_hash_word(np.uint64((mantissa ^ (exponent * 0x9E3779B9)) & _WORD)))
 
 
 # --- updates --------------------------------------------------------------------------------------------------------
@@ -178,8 +204,13 @@ def random_words(seed: int, stream: int, step: int, count: int) -> np.ndarray:
     """
     key = _hash_word(np.uint64((seed ^ (stream * 0x9E3779B9)) & _WORD))
     key = _hash_word((key + np.uint64(step & _WORD)) & np.uint64(_WORD))
+    return words_of_key(int(key), count)
+
+
+def words_of_key(key: int, count: int) -> np.ndarray:
+    """The first `count` random words of a key, uint32."""
     index = np.arange(count, dtype=np.uint64)
-    return _hash_word((index * np.uint64(0x9E3779B9) + key) & np.uint64(_WORD)).astype(np.uint32)
+    return _hash_word((index * np.uint64(0x9E3779B9) + np.uint64(key)) & np.uint64(_WORD)).astype(np.uint32)
 
 
 def _hash_word(x: np.ndarray | np.uint64) -> np.ndarray:

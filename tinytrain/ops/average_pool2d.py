@@ -21,7 +21,9 @@ from tinytrain.ops.operator import (
     Ref,
     Scratch,
     exponent_args,
+    kernel_for,
     operator,
+    own_exponent,
     refuse,
 )
 from tinytrain.ops.rescale import clamp_args, clamped, corners, masked_where_clamped, require_same_scale
@@ -69,7 +71,8 @@ class AveragePool2d(Operator):
         gy = masked_where_clamped(build, node, gy, corners(graph, node.inputs[0]))
         attrs = {key: node.attrs[key] for key in ("kernel", "strides", "padding") if key in node.attrs}
         exponent = None
-        if not windows.windows_overlap(node, graph[gy].shape, kernel):
+        # 8 bits are too few for a second rounding under the same exponent
+        if graph[gy].dtype == "int16" and not windows.windows_overlap(node, graph[gy].shape, kernel):
             old = graph[gy].exponent
             assert old is not None
             exponent = old.shifted(-shared_bits(node, shape))
@@ -94,24 +97,25 @@ def shared_bits(node: Node, shape: tuple[int, ...]) -> int:
 class AveragePool2dGradient(Operator):
     """gx [H, W, C] = sum of gy / cells over the windows a cell lies in: input gy [OH, OW, C], attribute x_shape.
 
-    Each gy is first scaled by a factor round(2^(15+k) / cells) / 2^15. Where no windows overlap that is all, and gx's
-    exponent is gy's less k; otherwise the sums get a delayed exponent.
+    Each gy is first scaled by a factor round(2^(15+k) / cells) / 2^15. Where no windows overlap that is all for int16
+    mantissas, and gx's exponent is gy's less k; otherwise the sums get a delayed exponent.
     """
 
     def infer(self, graph: Graph, node: Node) -> list[tuple[tuple[int, ...], str]]:
-        return [(node.attrs["x_shape"], "int16")]
+        return [(node.attrs["x_shape"], graph[node.inputs[0]].dtype)]
 
     def reference(self, run: Evaluation, node: Node, *inputs: np.ndarray) -> list[np.ndarray]:
         (gy,) = inputs
         shape, kernel = node.attrs["x_shape"], node.attrs["kernel"]
         cells, k = windows.cells_inside(node, shape, kernel), shared_bits(node, shape)
+        spare = am.spare_bits(gy.dtype)
         factors = ((1 << (15 + k)) + cells // 2) // cells
-        scaled = am.rounding_shift(gy.astype(np.int64) * factors[:, :, None], 15)
+        scaled = am.rounding_shift(gy.astype(np.int64) * factors[:, :, None], 15 - spare)
         terms = np.broadcast_to(scaled[:, :, None, None, :], (*gy.shape[:2], *kernel, gy.shape[2]))
         sums = windows.scatter(node, terms, shape)
-        if not windows.windows_overlap(node, gy.shape, kernel):
+        if own_exponent(run.graph, node) is None:
             return [sums.astype(np.int16)]
-        return [am.to_mantissas(sums, run.exponent(node.inputs[0]) - k, run.exponent_state(node.outputs[0]))]
+        return [run.mantissas(sums, run.exponent(node.inputs[0]) - k - spare, node.outputs[0])]
 
     def error(self, run: Evaluation, node: Node, *inputs: np.ndarray) -> Any:
         """A unit for every window that a cell lies in: half for its rounding, half a step of its 15-bit factor."""
@@ -122,16 +126,15 @@ class AveragePool2dGradient(Operator):
 
     def lower(self, graph: Graph, node: Node) -> KernelCall:
         gy, gx = graph[node.inputs[0]], graph[node.outputs[0]]
-        assert gy.exponent is not None and gx.exponent is not None
+        assert gy.exponent is not None
         kernel, k = node.attrs["kernel"], shared_bits(node, gx.shape)
-        overlap = windows.windows_overlap(node, gy.shape, kernel)
         args = {
             "gy": Ref(gy.name), "gx": Ref(gx.name), "scratch": Scratch(), "channels": gx.shape[2],
             **windows.window_args(node, gx.shape, gy.shape, kernel), "one": 1 << (15 + k),
-            **exponent_args("gy", gy.exponent.shifted(-k)),
-            "gx_exponent": Ref(gx.exponent.state) if overlap and gx.exponent.state else None,
+            **exponent_args("gy", gy.exponent.shifted(-k - am.spare_bits(gy.dtype))),
+            "gx_exponent": own_exponent(graph, node),
         }  # fmt: skip
-        return KernelCall("tt_average_pool2d_gradient_s16", args)
+        return KernelCall(kernel_for(gx, "tt_average_pool2d_gradient"), args)
 
     def scratch(self, graph: Graph, node: Node) -> int:
         return 4 * node.attrs["x_shape"][2]  # the sums of one pixel

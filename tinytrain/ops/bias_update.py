@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinytrain.graph import Graph, Node
-from tinytrain.ops.operator import Evaluation, KernelCall, Operator, Ref, operator
+from tinytrain.ops.operator import Evaluation, KernelCall, Operator, Ref, kernel_for, operator
 from tinytrain.ops.updates import update_args, updated
 
 
@@ -28,4 +28,4 @@ class BiasUpdate(Operator):
             "channels": gy.shape[-1],
             "update": update_args(graph, node),
         }
-        return KernelCall("tt_bias_update_s16", args)
+        return KernelCall(kernel_for(gy, "tt_bias_update"), args)

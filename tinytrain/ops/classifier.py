@@ -14,7 +14,17 @@ import numpy as np
 from tinytrain.graph import Graph, Node
 from tinytrain.ops import arithmetic as am
 from tinytrain.ops.conv2d import relative_scales, scaling_error
-from tinytrain.ops.operator import Cost, Evaluation, KernelCall, Operator, Ref, exponent_args, operator, refuse
+from tinytrain.ops.operator import (
+    Cost,
+    Evaluation,
+    KernelCall,
+    Operator,
+    Ref,
+    exponent_args,
+    kernel_for,
+    operator,
+    refuse,
+)
 from tinytrain.ops.training import TrainingBuilder
 from tinytrain.ops.updates import add_updates
 
@@ -60,7 +70,9 @@ class Classifier(Operator):
         gx = None
         if wanted:
             shape = build.graph[node.inputs[0]].shape
-            gx = build.gradient("classifier_input_gradient", node, "gx", [gy, node.inputs[2]], x_shape=shape)
+            gx = build.gradient(
+                "classifier_input_gradient", node, "gx", [gy, node.inputs[2]], x_shape=shape, dtype=build.gradient_dtype
+            )
         classes, inputs = build.graph[node.inputs[2]].shape
         add_updates(build, node, gy, "conv2d_weight_update", [(0, classes, 0, inputs)], (1, 1))
         return [gx]
@@ -81,17 +93,17 @@ class Classifier(Operator):
 
 @operator("classifier_input_gradient")
 class ClassifierInputGradient(Operator):
-    """gx of the classifier: inputs (gy [N], w [N, CI])."""
+    """gx of the classifier: inputs (gy [N], w [N, CI]); attributes x_shape, dtype. gy is the loss's, always int16."""
 
     def infer(self, graph: Graph, node: Node) -> list[tuple[tuple[int, ...], str]]:
-        return [(node.attrs["x_shape"], "int16")]
+        return [(node.attrs["x_shape"], node.attrs["dtype"])]
 
     def reference(self, run: Evaluation, node: Node, *inputs: np.ndarray) -> list[np.ndarray]:
         gy, w = inputs
         factors, k = self._scales(run.graph, node)
         scaled = am.rounding_shift(gy.astype(np.int64) * factors, 15)
         sums = (scaled @ w.astype(np.int64)).reshape(node.attrs["x_shape"])
-        return [am.to_mantissas(sums, run.exponent(node.inputs[0]) + k, run.exponent_state(node.outputs[0]))]
+        return [run.mantissas(sums, run.exponent(node.inputs[0]) + k, node.outputs[0])]
 
     def error(self, run: Evaluation, node: Node, *inputs: np.ndarray) -> Any:
         """Each product of a weight with a scaled gradient is off by that gradient's rounding."""
@@ -113,7 +125,7 @@ class ClassifierInputGradient(Operator):
             "gy": Ref(gy.name), "weights": Ref(w.name), "gx": Ref(gx.name), "inputs": gx.size, "classes": w.shape[0],
             "factors": factors, **exponent_args("gy", gy.exponent.shifted(k)), "gx_exponent": Ref(gx.exponent.state),
         }  # fmt: skip
-        return KernelCall("tt_classifier_input_gradient_s16", args)
+        return KernelCall(kernel_for(gx, "tt_classifier_input_gradient"), args)
 
     def cost(self, graph: Graph, node: Node) -> Cost:
         return Cost(graph[node.inputs[1]].size, super().cost(graph, node).bytes_moved)

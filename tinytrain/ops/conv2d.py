@@ -24,6 +24,7 @@ from tinytrain.ops.operator import (
     Scratch,
     Structs,
     exponent_args,
+    kernel_for,
     operator,
     refuse,
 )
@@ -182,18 +183,19 @@ class Conv2dInputGradient(Operator):
     """gx [H, W, CI] of a convolution: inputs (gy [OH, OW, CO], blocks...), its attributes and x_shape."""
 
     def infer(self, graph: Graph, node: Node) -> list[tuple[tuple[int, ...], str]]:
-        return [(node.attrs["x_shape"], "int16")]
+        return [(node.attrs["x_shape"], graph[node.inputs[0]].dtype)]
 
     def reference(self, run: Evaluation, node: Node, *inputs: np.ndarray) -> list[np.ndarray]:
         gy, *blocks = inputs
         w = assemble(run.graph, node, blocks)
         factors, k = relative_scales(weight_scales(run.graph, node, node.inputs[1:]))
-        scaled = am.rounding_shift(windows.as_image(gy).astype(np.int64) * factors, 15)
+        spare = am.spare_bits(gy.dtype)
+        scaled = am.rounding_shift(windows.as_image(gy).astype(np.int64) * factors, 15 - spare)
         terms = np.tensordot(scaled, w, ((2,), (0,)))  # [OH, OW, KH, KW, CI]
         shape = node.attrs["x_shape"]
         image = windows.image_shape(shape, input_channels(run.graph, node))
         sums = windows.scatter(node, terms, image).reshape(shape)
-        return [am.to_mantissas(sums, run.exponent(node.inputs[0]) + k, run.exponent_state(node.outputs[0]))]
+        return [run.mantissas(sums, run.exponent(node.inputs[0]) + k - spare, node.outputs[0])]
 
     def error(self, run: Evaluation, node: Node, *inputs: np.ndarray) -> Any:
         """Each product of a weight with a scaled gradient is off by that gradient's rounding."""
@@ -211,13 +213,13 @@ class Conv2dInputGradient(Operator):
         factors, k = relative_scales(weight_scales(graph, node, node.inputs[1:]))
         image = windows.image_shape(gx.shape, input_channels(graph, node))
         return KernelCall(
-            "tt_conv2d_input_gradient_s16",
+            kernel_for(gy, "tt_conv2d_input_gradient"),
             {
                 "gy": Ref(gy.name), "gx": Ref(gx.name), "scratch": Scratch(),
                 "blocks": block_structs(graph, node, node.inputs[1:]), "block_count": len(node.inputs) - 1,
                 "x_channels": image[2], "y_channels": gy.shape[-1],
                 **windows.window_args(node, image, gy.shape, windows.kernel_of(graph, node, node.inputs[1])),
-                "factors": factors, **exponent_args("gy", gy.exponent.shifted(k)),
+                "factors": factors, **exponent_args("gy", gy.exponent.shifted(k - am.spare_bits(gy.dtype))),
                 "gx_exponent": Ref(gx.exponent.state),
             },
         )  # fmt: skip
@@ -254,7 +256,7 @@ class Conv2dWeightUpdate(Operator):
         co_start, co_count, _, ci_count = node.attrs["block"]
         image = windows.image_shape(x.shape, ci_count)
         return KernelCall(
-            "tt_conv2d_weight_update_s16",
+            kernel_for(gy, "tt_conv2d_weight_update"),
             {
                 "x": Ref(x.name), "gy": Ref(gy.name), "x_zero_point": x.zero_point, "x_channels": ci_count,
                 "y_channels": gy.shape[-1], "co_start": co_start, "co_count": co_count,

@@ -16,7 +16,18 @@ from tinytrain.graph import Graph, Node
 from tinytrain.ops import arithmetic as am
 from tinytrain.ops import windows
 from tinytrain.ops.conv2d import SUM_LIMIT, finish, relative_scales, requantize_args
-from tinytrain.ops.operator import Cost, Evaluation, KernelCall, Operator, Ref, Structs, exponent_args, operator, refuse
+from tinytrain.ops.operator import (
+    Cost,
+    Evaluation,
+    KernelCall,
+    Operator,
+    Ref,
+    Structs,
+    exponent_args,
+    kernel_for,
+    operator,
+    refuse,
+)
 from tinytrain.ops.training import TrainingBuilder
 from tinytrain.ops.updates import add_updates, update_args, updated
 
@@ -144,7 +155,7 @@ class DepthwiseConv2dInputGradient(Operator):
         kernel = graph[node.inputs[1]].shape[:2]
         if kernel[0] * kernel[1] > GRADIENT_SUM_LIMIT:
             raise refuse(node, f"gradient sums over a {kernel[0]} x {kernel[1]} window may pass 32 bits")
-        return [(node.attrs["x_shape"], "int16")]
+        return [(node.attrs["x_shape"], graph[node.inputs[0]].dtype)]
 
     def reference(self, run: Evaluation, node: Node, *inputs: np.ndarray) -> list[np.ndarray]:
         gy, *blocks = inputs
@@ -154,7 +165,7 @@ class DepthwiseConv2dInputGradient(Operator):
         terms = gy.astype(np.int64)[:, :, None, None, :] * w  # [OH, OW, KH, KW, C M]
         sums = windows.scatter(node, terms, (*shape[:2], w.shape[2])) * factors
         sums = sums.reshape(*shape, -1).sum(axis=3)
-        return [am.to_mantissas(sums, run.exponent(node.inputs[0]) + k - 15, run.exponent_state(node.outputs[0]))]
+        return [run.mantissas(sums, run.exponent(node.inputs[0]) + k - 15, node.outputs[0])]
 
     def error(self, run: Evaluation, node: Node, *inputs: np.ndarray) -> Any:
         """Each channel's exact sum is off by half a step of its 15-bit factor."""
@@ -178,7 +189,7 @@ class DepthwiseConv2dInputGradient(Operator):
             "factors": factors, **exponent_args("gy", gy.exponent.shifted(k - 15)),
             "gx_exponent": Ref(gx.exponent.state),
         }  # fmt: skip
-        return KernelCall("tt_depthwise_conv2d_input_gradient_s16", args)
+        return KernelCall(kernel_for(gy, "tt_depthwise_conv2d_input_gradient"), args)
 
     def cost(self, graph: Graph, node: Node) -> Cost:
         kh, kw = windows.kernel_of(graph, node, node.inputs[1])
@@ -213,7 +224,7 @@ class DepthwiseConv2dWeightUpdate(Operator):
             "channel_multiplier": multiplier, "first_position": start % multiplier,
             **windows.window_args(node, x.shape, gy.shape, node.attrs["kernel"]), "update": update_args(graph, node),
         }  # fmt: skip
-        return KernelCall("tt_depthwise_conv2d_weight_update_s16", args)
+        return KernelCall(kernel_for(gy, "tt_depthwise_conv2d_weight_update"), args)
 
     def cost(self, graph: Graph, node: Node) -> Cost:
         gy, target = graph[node.inputs[1]], graph[node.inputs[3]]

@@ -14,7 +14,6 @@ import numpy as np
 
 from tinytrain.errors import SchemeError
 from tinytrain.graph import Graph, Node, Role
-from tinytrain.ops import arithmetic as am
 from tinytrain.ops import windows
 from tinytrain.ops.operator import (
     Evaluation,
@@ -23,7 +22,9 @@ from tinytrain.ops.operator import (
     Ref,
     Scratch,
     exponent_args,
+    kernel_for,
     operator,
+    own_exponent,
     refuse,
 )
 from tinytrain.ops.rescale import clamp_args, clamped, corners, masked_where_clamped, require_same_scale
@@ -116,29 +117,27 @@ class MaxPool2dGradient(Operator):
     """
 
     def infer(self, graph: Graph, node: Node) -> list[tuple[tuple[int, ...], str]]:
-        return [(node.attrs["x_shape"], "int16")]
+        return [(node.attrs["x_shape"], graph[node.inputs[0]].dtype)]
 
     def reference(self, run: Evaluation, node: Node, *inputs: np.ndarray) -> list[np.ndarray]:
         gy, winner = inputs
-        kh, kw = kernel = node.attrs["kernel"]
+        kh, kw = node.attrs["kernel"]
         won = winner[:, :, None, None, :] == np.arange(kh * kw).reshape(kh, kw, 1)
         sums = windows.scatter(node, won * gy[:, :, None, None, :].astype(np.int64), node.attrs["x_shape"])
-        if not windows.windows_overlap(node, gy.shape, kernel):
-            return [sums.astype(np.int16)]
-        return [am.to_mantissas(sums, run.exponent(node.inputs[0]), run.exponent_state(node.outputs[0]))]
+        if own_exponent(run.graph, node) is None:
+            return [sums.astype(gy.dtype)]
+        return [run.mantissas(sums, run.exponent(node.inputs[0]), node.outputs[0])]
 
     def lower(self, graph: Graph, node: Node) -> KernelCall:
         gy, winner = graph.ins(node)
         gx = graph[node.outputs[0]]
-        assert gx.exponent is not None
-        overlap = windows.windows_overlap(node, gy.shape, node.attrs["kernel"])
         args = {
             "gy": Ref(gy.name), "winner": Ref(winner.name), "gx": Ref(gx.name), "scratch": Scratch(),
             "channels": gx.shape[2], **windows.window_args(node, gx.shape, gy.shape, node.attrs["kernel"]),
             **exponent_args("gy", gy.exponent),
-            "gx_exponent": Ref(gx.exponent.state) if overlap and gx.exponent.state else None,
+            "gx_exponent": own_exponent(graph, node),
         }  # fmt: skip
-        return KernelCall("tt_max_pool2d_gradient_s16", args)
+        return KernelCall(kernel_for(gx, "tt_max_pool2d_gradient"), args)
 
     def scratch(self, graph: Graph, node: Node) -> int:
         return 4 * node.attrs["x_shape"][2]  # the sums of one pixel

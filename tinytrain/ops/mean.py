@@ -14,7 +14,18 @@ import numpy as np
 
 from tinytrain.graph import Graph, Node
 from tinytrain.ops import arithmetic as am
-from tinytrain.ops.operator import Evaluation, KernelCall, Operator, Ref, operator, refuse, same_channels
+from tinytrain.ops.operator import (
+    Evaluation,
+    KernelCall,
+    Operator,
+    Ref,
+    exponent_args,
+    kernel_for,
+    operator,
+    own_exponent,
+    refuse,
+    same_channels,
+)
 from tinytrain.ops.rescale import clamp_args, clamped, corners, masked_where_clamped, multiplier_args, q15, rescale
 from tinytrain.ops.training import TrainingBuilder
 
@@ -77,9 +88,11 @@ class Mean(Operator):
         _, n, _ = extents(shape, axes)
         extremes = rescaled_sums(mean_args(graph, node), n * corners(graph, node.inputs[0]), n)
         gy = masked_where_clamped(build, node, gy, extremes)
-        exponent = graph[gy].exponent
-        assert exponent is not None
-        exponent = exponent.shifted(q15(1 / n)[1])
+        exponent = None
+        if graph[gy].dtype == "int16":  # 8 bits are too few for a second rounding under the same exponent
+            old = graph[gy].exponent
+            assert old is not None
+            exponent = old.shifted(q15(1 / n)[1])
         return [build.gradient("mean_gradient", node, "gx", [gy], exponent=exponent, x_shape=shape, axes=axes)]
 
     def lower(self, graph: Graph, node: Node) -> KernelCall:
@@ -93,26 +106,37 @@ class Mean(Operator):
 
 @operator("mean_gradient")
 class MeanGradient(Operator):
-    """gx = gy / n for every averaged element. Its exponent is gy's plus that of 1 / n; the rest is a Q15 factor."""
+    """gx = gy / n for every averaged element: a Q15 factor, and the power of two of 1 / n.
+
+    int16 mantissas have gy's exponent plus that power; int8 ones a delayed exponent of their own.
+    """
 
     def infer(self, graph: Graph, node: Node) -> list[tuple[tuple[int, ...], str]]:
-        return [(node.attrs["x_shape"], "int16")]
+        return [(node.attrs["x_shape"], graph[node.inputs[0]].dtype)]
 
     def reference(self, run: Evaluation, node: Node, *inputs: np.ndarray) -> list[np.ndarray]:
         shape = node.attrs["x_shape"]
         outer, n, inner = extents(shape, node.attrs["axes"])
-        factor, _ = q15(1 / n)
-        scaled = am.rounding_shift(inputs[0].astype(np.int64) * factor, 15).astype(np.int16)
-        return [np.broadcast_to(scaled.reshape(outer, 1, inner), (outer, n, inner)).reshape(shape)]
+        factor, k = q15(1 / n)
+        products = inputs[0].reshape(outer, 1, inner).astype(np.int64) * factor
+        repeated = np.broadcast_to(products, (outer, n, inner)).reshape(shape)
+        if own_exponent(run.graph, node) is None:
+            return [am.rounding_shift(repeated, 15).astype(np.int16)]
+        return [run.mantissas(repeated, run.exponent(node.inputs[0]) + k - 15, node.outputs[0])]
 
     def error(self, run: Evaluation, node: Node, *inputs: np.ndarray) -> Any:
         """Half a unit for the rounding, half a step of the 15-bit factor."""
         return run.unit(node.outputs[0])
 
     def lower(self, graph: Graph, node: Node) -> KernelCall:
+        gy = graph[node.inputs[0]]
+        assert gy.exponent is not None
         outer, n, inner = extents(node.attrs["x_shape"], node.attrs["axes"])
+        factor, k = q15(1 / n)
         args: dict[str, Any] = {
-            "gy": Ref(node.inputs[0]), "gx": Ref(node.outputs[0]), "outer": outer, "count": n, "inner": inner,
-            "factor": q15(1 / n)[0],
+            "gy": Ref(gy.name), "gx": Ref(node.outputs[0]), "outer": outer, "count": n, "inner": inner,
+            "factor": factor,
         }  # fmt: skip
-        return KernelCall("tt_mean_gradient_s16", args)
+        if own := own_exponent(graph, node):
+            args |= {**exponent_args("gy", gy.exponent.shifted(k - 15)), "gx_exponent": own}
+        return KernelCall(kernel_for(gy, "tt_mean_gradient"), args)

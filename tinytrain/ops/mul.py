@@ -11,8 +11,17 @@ from typing import Any
 import numpy as np
 
 from tinytrain.graph import Graph, Node, Role, Tensor
-from tinytrain.ops import arithmetic as am
-from tinytrain.ops.operator import Evaluation, KernelCall, Operator, Ref, exponent_args, operator, refuse, same_channels
+from tinytrain.ops.operator import (
+    Evaluation,
+    KernelCall,
+    Operator,
+    Ref,
+    exponent_args,
+    kernel_for,
+    operator,
+    refuse,
+    same_channels,
+)
 from tinytrain.ops.rescale import clamp_args, clamped, corners, masked_where_clamped, multiplier_args, q15, rescale
 from tinytrain.ops.training import TrainingBuilder
 
@@ -106,8 +115,7 @@ def gradient_mantissas(run: Evaluation, node: Node, sums: np.ndarray) -> np.ndar
     """sums of gy * (other - zero point), any shape -> gx"""
     factor, k = q15(run.graph[node.inputs[1]].scale)
     exponent = run.exponent(node.inputs[0]) + k - 15
-    mantissas = am.to_mantissas(sums * factor, exponent, run.exponent_state(node.outputs[0]))
-    return mantissas.reshape(node.attrs["x_shape"])
+    return run.mantissas(sums * factor, exponent, node.outputs[0]).reshape(node.attrs["x_shape"])
 
 
 class _ProductGradient(Operator):
@@ -120,7 +128,7 @@ class _ProductGradient(Operator):
         return super().error(run, node) + exact * run.unit(y) * 2.0**-15
 
     def infer(self, graph: Graph, node: Node) -> list[tuple[tuple[int, ...], str]]:
-        return [(node.attrs["x_shape"], "int16")]
+        return [(node.attrs["x_shape"], graph[node.inputs[0]].dtype)]
 
     def centred(self, run: Evaluation, node: Node, other: np.ndarray) -> np.ndarray:
         return other.astype(np.int64) - run.graph[node.inputs[1]].zero_point
@@ -140,7 +148,7 @@ class MulGradient(_ProductGradient):
     def lower(self, graph: Graph, node: Node) -> KernelCall:
         gy, other = graph.ins(node)
         args = {"size": gy.size, "other_size": other.size, **gradient_args(graph, node)}
-        return KernelCall("tt_mul_gradient_s16", args)
+        return KernelCall(kernel_for(gy, "tt_mul_gradient"), args)
 
 
 @operator("mul_channel_gradient")
@@ -156,4 +164,4 @@ class MulChannelGradient(_ProductGradient):
     def lower(self, graph: Graph, node: Node) -> KernelCall:
         gy, gx = graph[node.inputs[0]], graph[node.outputs[0]]
         args = {"pixels": gy.size // gx.size, "channels": gx.size, **gradient_args(graph, node)}
-        return KernelCall("tt_mul_channel_gradient_s16", args)
+        return KernelCall(kernel_for(gy, "tt_mul_channel_gradient"), args)

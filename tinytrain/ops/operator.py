@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from tinytrain.errors import GraphError
-from tinytrain.graph import Exponent, Graph, Node, Tensor
+from tinytrain.graph import DTYPES, Exponent, Graph, Node, Tensor
+from tinytrain.ops import arithmetic as am
 
 if TYPE_CHECKING:
     from tinytrain.ops.training import TrainingBuilder
@@ -79,6 +80,10 @@ class Evaluation:
         exponent = self.graph[tensor].exponent
         assert exponent is not None and exponent.state is not None, tensor
         return self.values[exponent.state]
+
+    def mantissas(self, values: np.ndarray, exponent: int, tensor: str) -> np.ndarray:
+        """values * 2^exponent as the mantissas of a gradient tensor, under its delayed exponent (which changes)."""
+        return am.to_mantissas(values, exponent, self.exponent_state(tensor), self.graph[tensor].dtype)
 
 
 class Operator:
@@ -201,6 +206,18 @@ def add_node(graph: Graph, node: Node, **fields: Any) -> list[Tensor]:
         graph.add_tensor(Tensor(name, shape, dtype, **fields))
         for name, (shape, dtype) in zip(node.outputs, shapes, strict=True)
     ]
+
+
+def kernel_for(gradient: Tensor, kernel: str) -> str:
+    """The kernel for the width of a gradient's mantissas: `<kernel>_s16` or `<kernel>_s8`."""
+    return f"{kernel}_s{DTYPES[gradient.dtype]}"
+
+
+def own_exponent(graph: Graph, node: Node) -> Ref | None:
+    """The exponent state of a node's gradient, or None (NULL) where it has that of the node's first input."""
+    gy, gx = graph[node.inputs[0]].exponent, graph[node.outputs[0]].exponent
+    assert gy is not None and gx is not None
+    return Ref(gx.state) if gx.state and gx.state != gy.state else None
 
 
 def same_channels(graph: Graph, *names: str) -> list[list[tuple[str, int]]]:

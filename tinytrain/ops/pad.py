@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinytrain.graph import Graph, Node
-from tinytrain.ops.operator import Evaluation, KernelCall, Operator, Ref, operator, refuse
+from tinytrain.ops.operator import Evaluation, KernelCall, Operator, Ref, kernel_for, operator, refuse
 from tinytrain.ops.rescale import require_same_scale
 from tinytrain.ops.training import TrainingBuilder
 
@@ -76,7 +76,7 @@ class PadGradient(Operator):
     """gx: the part of gy that is not padding, under gy's exponent; attributes `padding` and x_shape."""
 
     def infer(self, graph: Graph, node: Node) -> list[tuple[tuple[int, ...], str]]:
-        return [(node.attrs["x_shape"], "int16")]
+        return [(node.attrs["x_shape"], graph[node.inputs[0]].dtype)]
 
     def reference(self, run: Evaluation, node: Node, *inputs: np.ndarray) -> list[np.ndarray]:
         pairs = zip(node.attrs["padding"], node.attrs["x_shape"], strict=True)
@@ -84,4 +84,5 @@ class PadGradient(Operator):
 
     def lower(self, graph: Graph, node: Node) -> KernelCall:
         box = box_args(node.attrs["x_shape"], node.attrs["padding"])
-        return KernelCall("tt_pad_gradient_s16", {"gy": Ref(node.inputs[0]), "gx": Ref(node.outputs[0]), **box})
+        args = {"gy": Ref(node.inputs[0]), "gx": Ref(node.outputs[0]), **box}
+        return KernelCall(kernel_for(graph[node.inputs[0]], "tt_pad_gradient"), args)

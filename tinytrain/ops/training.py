@@ -22,11 +22,13 @@ class TrainingBuilder:
 
     graph:  the training graph under construction; its nodes so far are the forward part and the loss
     start:  initial gradient exponents by state name, where the host has measured them
+    gradient_dtype: of the mantissas behind the classifier, "int16" or "int8"
     """
 
     graph: Graph
     start: ExponentStart = field(default_factory=dict)
     saves: list[tuple[str, Node]] = field(default_factory=list)
+    gradient_dtype: str = "int16"
 
     def node(self, op: str, node: Node, suffix: str, inputs: list[str], attrs: dict[str, Any], phase: Phase) -> Node:
         """A new node beside the forward node `node`; its output tensors are yet to be added."""
@@ -35,7 +37,7 @@ class TrainingBuilder:
     def gradient(
         self, op: str, node: Node, suffix: str, inputs: list[str], exponent: Exponent | None = None, **attrs: Any
     ) -> str:
-        """Add a BACKWARD node with one int16 output, under a delayed exponent of its own unless one is given."""
+        """Add a BACKWARD node with one output, a gradient under a delayed exponent of its own unless one is given."""
         name = self.graph.fresh(f"{node.name}.{suffix}")
         new = self.node(op, node, suffix, inputs, attrs, Phase.BACKWARD).but(name=name, outputs=(name,))
         add_node(self.graph, new, role=Role.GRADIENT, exponent=exponent or self.delayed_exponent(name))

@@ -82,7 +82,7 @@ def total_shift(graph: Graph, node: Node) -> int:
     """Right shift that brings any possible sum into 31 bits and a sign."""
     gy = graph[node.inputs[0 if node.op == "bias_update" else 1]]
     channels = gy.shape[-1]
-    largest = gy.size // channels * 32768 * (1 if node.op == "bias_update" else 255)
+    largest = gy.size // channels * (1 << (am.mantissa_bits(gy.dtype) - 1)) * (1 if node.op == "bias_update" else 255)
     return max(0, largest.bit_length() - 31)
 
 

@@ -75,7 +75,7 @@ def make_plan(
         chosen = _choose(forward, start, board, overhead, samples, seed, progress)
     else:
         overhead = ASSUMED
-        chosen = start.but(layers=given.layers, scaling=given.scaling)
+        chosen = start.but(layers=given.layers)
     found = account(training_graph(forward, chosen), board, overhead)
     require_fit(found, board, smallest=False)
     data = samples or Samples(*random_samples(found, seed))

@@ -26,7 +26,7 @@ def training_graph(forward: Graph, scheme: Scheme, start: ExponentStart | None =
     """
     graph, orders = with_parameters(with_trained_head(forward, scheme), scheme)
     graph.attrs["channel_orders"] = orders
-    build = TrainingBuilder(graph, dict(start or {}))
+    build = TrainingBuilder(graph, dict(start or {}), gradient_dtype=scheme.gradients)
     forward_nodes = list(graph.nodes)
     gradient = add_loss(build, scheme.loss)
     _add_backward(build, forward_nodes, gradient)

@@ -101,8 +101,9 @@ static inline int32_t tt_exponent_of(const tt_exponent *state, int32_t offset) {
     return (state != 0 ? state->exponent : 0) + offset;
 }
 
-// Start a step: forget a tenth of the peak, choose the exponent that leaves one bit of headroom above the rest.
-static inline int32_t tt_exponent_begin(tt_exponent *state) {
+// Start a step: forget a tenth of the peak, choose the exponent that leaves one bit of headroom above the rest in
+// mantissas of so many bits.
+static inline int32_t tt_exponent_begin(tt_exponent *state, int32_t bits) {
     if (state->peak_mantissa != 0) {
         int32_t mantissa = (int32_t)(((int64_t)state->peak_mantissa * TT_PEAK_DECAY) >> 16);
         if (mantissa < (1 << 30)) {
@@ -110,7 +111,7 @@ static inline int32_t tt_exponent_begin(tt_exponent *state) {
             state->peak_exponent--;
         }
         state->peak_mantissa = mantissa;
-        state->exponent = tt_clamp(state->peak_exponent + 31 - 14, TT_EXPONENT_MIN, TT_EXPONENT_MAX);
+        state->exponent = tt_clamp(state->peak_exponent + 31 - (bits - 2), TT_EXPONENT_MIN, TT_EXPONENT_MAX);
     }
     return state->exponent;
 }
@@ -126,21 +127,6 @@ static inline void tt_exponent_end(tt_exponent *state, uint64_t magnitude, int32
         state->peak_mantissa = mantissa;
         state->peak_exponent = exponent;
     }
-}
-
-static inline int16_t tt_mantissa16(int64_t value, int32_t right) {
-    return (int16_t)tt_clamp64(tt_rounding_shift(value, right), INT16_MIN, INT16_MAX);
-}
-
-// Each value as a mantissa; returns the largest magnitude.
-static inline uint64_t tt_store_mantissas(const int32_t *values, int32_t count, int32_t right, int16_t *mantissas) {
-    uint64_t largest = 0;
-    for (int32_t i = 0; i < count; i++) {
-        const uint64_t magnitude = tt_magnitude(values[i]);
-        if (magnitude > largest) { largest = magnitude; }
-        mantissas[i] = tt_mantissa16(values[i], right);
-    }
-    return largest;
 }
 
 #endif

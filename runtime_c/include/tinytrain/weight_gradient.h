@@ -3,18 +3,19 @@
 #ifndef TINYTRAIN_WEIGHT_GRADIENT_H
 #define TINYTRAIN_WEIGHT_GRADIENT_H
 
+#include "tinytrain/gradient.h"
 #include "tinytrain/window.h"
 
 // What every weight of a layer is summed over: x [x_height, x_width, x_channels], gy [y_height, y_width, y_channels].
 typedef struct tt_gradient_source {
     const int8_t *x;
-    const int16_t *gy;
+    const tt_mantissa *gy;
     const tt_window *window;
     int32_t x_zero_point;
     int32_t x_channels, y_channels;
 } tt_gradient_source;
 
-// 256 products of an int16 gradient and a difference of int8 fit 31 bits and a sign.
+// 256 products of a 16-bit mantissa and a difference of int8 fit 31 bits and a sign.
 enum { TT_WEIGHT_GRADIENT_CHUNK = 256 };
 
 // Sum of gy[co] * (x[ci] - zero point) over the outputs whose kernel position (ky, kx) lies inside the image; exact.
@@ -30,7 +31,7 @@ static inline int64_t tt_weight_gradient(const tt_gradient_source *s, int32_t co
             const int32_t end = tt_min(start + TT_WEIGHT_GRADIENT_CHUNK, columns.last);
             const int32_t px = start * win->stride_width + kx - win->pad_left;
             const int8_t *x = s->x + (py * win->x_width + px) * s->x_channels + ci;
-            const int16_t *gy = s->gy + (oy * win->y_width + start) * s->y_channels + co;
+            const tt_mantissa *gy = s->gy + (oy * win->y_width + start) * s->y_channels + co;
             int32_t part = 0;
             for (int32_t ox = start; ox < end; ox++, x += x_step, gy += s->y_channels) {
                 part += *gy * (*x - s->x_zero_point);

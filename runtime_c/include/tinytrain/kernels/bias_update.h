@@ -6,11 +6,14 @@
 #include "tinytrain/types.h"
 
 // b -= rate * sum over pixels of gy. Sums are exact in int64.
-typedef struct tt_bias_update_s16_args {
-    const int16_t *gy;  // [pixels, channels]
+typedef struct tt_bias_update_args {
+    const void *gy;    // mantissas [pixels, channels]
     int32_t pixels, channels;
-    tt_update update;   // target [channels]
-} tt_bias_update_s16_args;
+    tt_update update;  // target [channels]
+} tt_bias_update_args;
+typedef tt_bias_update_args tt_bias_update_s16_args;
+typedef tt_bias_update_args tt_bias_update_s8_args;
 void tt_bias_update_s16(const void *args);
+void tt_bias_update_s8(const void *args);
 
 #endif

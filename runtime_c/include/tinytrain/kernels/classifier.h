@@ -19,17 +19,20 @@ typedef struct tt_classifier_s16_args {
 } tt_classifier_s16_args;
 void tt_classifier_s16(const void *args);
 
-// gx[i] = sum over n of w[n, i] * (gy[n] * weight scale), as int16 mantissas under a delayed exponent.
-typedef struct tt_classifier_input_gradient_s16_args {
-    const int16_t *gy;       // [classes]
+// gx[i] = sum over n of w[n, i] * (gy[n] * weight scale), as mantissas under a delayed exponent.
+typedef struct tt_classifier_input_gradient_args {
+    const int16_t *gy;       // [classes], of the loss
     const int16_t *weights;  // [classes, inputs]
-    int16_t *gx;             // [inputs]
+    void *gx;                // mantissas [inputs]
     int32_t inputs, classes;
     const int32_t *factors;  // [classes], relative weight scales, 0 to 32768
     const tt_exponent *gy_exponent;
     int32_t gy_exponent_offset;
     tt_exponent *gx_exponent;
-} tt_classifier_input_gradient_s16_args;
+} tt_classifier_input_gradient_args;
+typedef tt_classifier_input_gradient_args tt_classifier_input_gradient_s16_args;
+typedef tt_classifier_input_gradient_args tt_classifier_input_gradient_s8_args;
 void tt_classifier_input_gradient_s16(const void *args);
+void tt_classifier_input_gradient_s8(const void *args);
 
 #endif

@@ -23,11 +23,11 @@ typedef struct tt_conv2d_s8_args {
 } tt_conv2d_s8_args;
 void tt_conv2d_s8(const void *args);
 
-// gx = sum over outputs of w * (gy * weight scale), as int16 mantissas under a delayed exponent.
+// gx = sum over outputs of w * (gy * weight scale), as mantissas under a delayed exponent.
 // In place: no. Scratch: int16_t[KH KW y_channels]. Sums are exact in int64.
-typedef struct tt_conv2d_input_gradient_s16_args {
-    const int16_t *gy;             // [y_height, y_width, y_channels]
-    int16_t *gx;                   // [x_height, x_width, x_channels]
+typedef struct tt_conv2d_input_gradient_args {
+    const void *gy;                // mantissas [y_height, y_width, y_channels]
+    void *gx;                      // mantissas [x_height, x_width, x_channels]
     int16_t *scratch;
     const tt_weight_block *blocks;
     int32_t block_count;
@@ -35,22 +35,28 @@ typedef struct tt_conv2d_input_gradient_s16_args {
     tt_window window;
     const int32_t *factors;        // [y_channels], relative weight scales, 0 to 32768
     const tt_exponent *gy_exponent;
-    int32_t gy_exponent_offset;    // holds the power of two of the largest weight scale
+    int32_t gy_exponent_offset;    // holds the power of two of the largest weight scale; 8 less for 8 bits
     tt_exponent *gx_exponent;
-} tt_conv2d_input_gradient_s16_args;
+} tt_conv2d_input_gradient_args;
+typedef tt_conv2d_input_gradient_args tt_conv2d_input_gradient_s16_args;
+typedef tt_conv2d_input_gradient_args tt_conv2d_input_gradient_s8_args;
 void tt_conv2d_input_gradient_s16(const void *args);
+void tt_conv2d_input_gradient_s8(const void *args);
 
 // Weight gradient of one block, sum over pixels of gy * (x - zx), and its update in the same pass.
 // x holds the input channels of the block only. In place: the parameter. Scratch: none. Sums are exact in int64.
-typedef struct tt_conv2d_weight_update_s16_args {
+typedef struct tt_conv2d_weight_update_args {
     const int8_t *x;               // [x_height, x_width, x_channels]
-    const int16_t *gy;             // [y_height, y_width, y_channels]
+    const void *gy;                // mantissas [y_height, y_width, y_channels]
     int32_t x_zero_point;
     int32_t x_channels, y_channels;
     int32_t co_start, co_count;    // output channels of the block
     tt_window window;
     tt_update update;              // target [co_count, KH, KW, x_channels]
-} tt_conv2d_weight_update_s16_args;
+} tt_conv2d_weight_update_args;
+typedef tt_conv2d_weight_update_args tt_conv2d_weight_update_s16_args;
+typedef tt_conv2d_weight_update_args tt_conv2d_weight_update_s8_args;
 void tt_conv2d_weight_update_s16(const void *args);
+void tt_conv2d_weight_update_s8(const void *args);
 
 #endif

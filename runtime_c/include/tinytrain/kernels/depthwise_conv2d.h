@@ -30,11 +30,11 @@ typedef struct tt_depthwise_conv2d_s8_args {
 } tt_depthwise_conv2d_s8_args;
 void tt_depthwise_conv2d_s8(const void *args);
 
-// gx = sum over an input channel's outputs of weight scale * (sum of w * gy), int16 mantissas under a delayed exponent.
+// gx = sum over an input channel's outputs of weight scale * (sum of w * gy), mantissas under a delayed exponent.
 // In place: no. Scratch: none. Window sums fit int32: KH KW <= 511 (checked at compile time); the rest is exact in int64.
-typedef struct tt_depthwise_conv2d_input_gradient_s16_args {
-    const int16_t *gy;                 // [y_height, y_width, y_channels]
-    int16_t *gx;                       // [x_height, x_width, x_channels]
+typedef struct tt_depthwise_conv2d_input_gradient_args {
+    const void *gy;                    // mantissas [y_height, y_width, y_channels]
+    void *gx;                          // mantissas [x_height, x_width, x_channels]
     const tt_depthwise_block *blocks;
     int32_t block_count;
     int32_t x_channels, y_channels;
@@ -44,14 +44,17 @@ typedef struct tt_depthwise_conv2d_input_gradient_s16_args {
     const tt_exponent *gy_exponent;
     int32_t gy_exponent_offset;        // holds the power of two of the factors
     tt_exponent *gx_exponent;
-} tt_depthwise_conv2d_input_gradient_s16_args;
+} tt_depthwise_conv2d_input_gradient_args;
+typedef tt_depthwise_conv2d_input_gradient_args tt_depthwise_conv2d_input_gradient_s16_args;
+typedef tt_depthwise_conv2d_input_gradient_args tt_depthwise_conv2d_input_gradient_s8_args;
 void tt_depthwise_conv2d_input_gradient_s16(const void *args);
+void tt_depthwise_conv2d_input_gradient_s8(const void *args);
 
 // Weight gradient of one block, sum over pixels of gy * (x - zx), and its update in the same pass.
 // x holds the input channels that the block reads, no others. In place: the parameter. Scratch: none. Exact in int64.
-typedef struct tt_depthwise_conv2d_weight_update_s16_args {
+typedef struct tt_depthwise_conv2d_weight_update_args {
     const int8_t *x;                   // [x_height, x_width, x_channels]
-    const int16_t *gy;                 // [y_height, y_width, y_channels]
+    const void *gy;                    // mantissas [y_height, y_width, y_channels]
     int32_t x_zero_point;
     int32_t x_channels, y_channels;
     int32_t start, count;              // output channels of the block
@@ -59,7 +62,10 @@ typedef struct tt_depthwise_conv2d_weight_update_s16_args {
     int32_t first_position;            // start % channel_multiplier
     tt_window window;
     tt_update update;                  // target [KH, KW, count]
-} tt_depthwise_conv2d_weight_update_s16_args;
+} tt_depthwise_conv2d_weight_update_args;
+typedef tt_depthwise_conv2d_weight_update_args tt_depthwise_conv2d_weight_update_s16_args;
+typedef tt_depthwise_conv2d_weight_update_args tt_depthwise_conv2d_weight_update_s8_args;
 void tt_depthwise_conv2d_weight_update_s16(const void *args);
+void tt_depthwise_conv2d_weight_update_s8(const void *args);
 
 #endif

@@ -26,17 +26,20 @@ typedef struct tt_max_pool2d_winner_s8_args {
 void tt_max_pool2d_winner_s8(const void *args);
 
 // gx = sum of gy over the windows a cell won. In place: no. Scratch: int32_t[channels].
-typedef struct tt_max_pool2d_gradient_s16_args {
-    const int16_t *gy;             // [y_height, y_width, channels]
+typedef struct tt_max_pool2d_gradient_args {
+    const void *gy;                // mantissas [y_height, y_width, channels]
     const uint8_t *winner;         // [y_height, y_width, channels]
-    int16_t *gx;                   // [x_height, x_width, channels]
+    void *gx;                      // mantissas [x_height, x_width, channels]
     int32_t *scratch;
     int32_t channels;
     tt_window window;
     const tt_exponent *gy_exponent;
     int32_t gy_exponent_offset;
     tt_exponent *gx_exponent;      // NULL where no windows overlap: gx has gy's exponent
-} tt_max_pool2d_gradient_s16_args;
+} tt_max_pool2d_gradient_args;
+typedef tt_max_pool2d_gradient_args tt_max_pool2d_gradient_s16_args;
+typedef tt_max_pool2d_gradient_args tt_max_pool2d_gradient_s8_args;
 void tt_max_pool2d_gradient_s16(const void *args);
+void tt_max_pool2d_gradient_s8(const void *args);
 
 #endif

@@ -27,4 +27,16 @@ typedef struct tt_mean_gradient_s16_args {
 } tt_mean_gradient_s16_args;
 void tt_mean_gradient_s16(const void *args);
 
+// The same as 8-bit mantissas under a delayed exponent of their own: under gy's, much would be rounded away.
+typedef struct tt_mean_gradient_s8_args {
+    const int8_t *gy;               // [outer, inner]
+    int8_t *gx;                     // [outer, count, inner]
+    int32_t outer, count, inner;
+    int32_t factor;                 // as in tt_mean_gradient_s16_args
+    const tt_exponent *gy_exponent;
+    int32_t gy_exponent_offset;     // holds the power of two of 1 / count, less the factor's 15 bits
+    tt_exponent *gx_exponent;
+} tt_mean_gradient_s8_args;
+void tt_mean_gradient_s8(const void *args);
+
 #endif

@@ -18,34 +18,40 @@ typedef struct tt_mul_s8_args {
 } tt_mul_s8_args;
 void tt_mul_s8(const void *args);
 
-// gx = gy * scale * (other - zero point), element by element, as int16 mantissas under a delayed exponent.
+// gx = gy * scale * (other - zero point), element by element, as mantissas under a delayed exponent.
 // In place: gx may be gy. Scratch: none. |gy (other - zero point) factor| < 2^39.
-typedef struct tt_mul_gradient_s16_args {
-    const int16_t *gy;             // [size]
+typedef struct tt_mul_gradient_args {
+    const void *gy;                // mantissas [size]
     const int8_t *other;           // [other_size], repeated
-    int16_t *gx;                   // [size]
+    void *gx;                      // mantissas [size]
     int32_t size, other_size;      // size is a multiple of other_size
     int32_t other_zero_point;
     int32_t factor;                // 16385 to 32768: the scale of `other`, less its power of two
     const tt_exponent *gy_exponent;
     int32_t gy_exponent_offset;    // holds that power of two
     tt_exponent *gx_exponent;
-} tt_mul_gradient_s16_args;
+} tt_mul_gradient_args;
+typedef tt_mul_gradient_args tt_mul_gradient_s16_args;
+typedef tt_mul_gradient_args tt_mul_gradient_s8_args;
 void tt_mul_gradient_s16(const void *args);
+void tt_mul_gradient_s8(const void *args);
 
-// gx[c] = sum over pixels of gy * scale * (other - zero point), as int16 mantissas under a delayed exponent.
+// gx[c] = sum over pixels of gy * scale * (other - zero point), as mantissas under a delayed exponent.
 // In place: no. Scratch: none. Sums are exact in int64: |sum factor| < 2^39 pixels.
-typedef struct tt_mul_channel_gradient_s16_args {
-    const int16_t *gy;             // [pixels, channels]
+typedef struct tt_mul_channel_gradient_args {
+    const void *gy;                // mantissas [pixels, channels]
     const int8_t *other;           // [pixels, channels]
-    int16_t *gx;                   // [channels]
+    void *gx;                      // mantissas [channels]
     int32_t pixels, channels;
     int32_t other_zero_point;
     int32_t factor;                // as in tt_mul_gradient_s16_args
     const tt_exponent *gy_exponent;
     int32_t gy_exponent_offset;
     tt_exponent *gx_exponent;
-} tt_mul_channel_gradient_s16_args;
+} tt_mul_channel_gradient_args;
+typedef tt_mul_channel_gradient_args tt_mul_channel_gradient_s16_args;
+typedef tt_mul_channel_gradient_args tt_mul_channel_gradient_s8_args;
 void tt_mul_channel_gradient_s16(const void *args);
+void tt_mul_channel_gradient_s8(const void *args);
 
 #endif

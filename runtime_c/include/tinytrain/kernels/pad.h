@@ -22,11 +22,14 @@ typedef struct tt_pad_s8_args {
 void tt_pad_s8(const void *args);
 
 // gx = the part of gy inside the box. In place: no. Scratch: none.
-typedef struct tt_pad_gradient_s16_args {
-    const int16_t *gy;    // [padded_planes, padded_rows, padded_run]
-    int16_t *gx;          // [planes, rows, run]
+typedef struct tt_pad_gradient_args {
+    const void *gy;       // mantissas [padded_planes, padded_rows, padded_run]
+    void *gx;             // mantissas [planes, rows, run]
     tt_box box;
-} tt_pad_gradient_s16_args;
+} tt_pad_gradient_args;
+typedef tt_pad_gradient_args tt_pad_gradient_s16_args;
+typedef tt_pad_gradient_args tt_pad_gradient_s8_args;
 void tt_pad_gradient_s16(const void *args);
+void tt_pad_gradient_s8(const void *args);
 
 #endif

@@ -1,22 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tinytrain/kernels/bias_update.h"
-#include "tinytrain/update.h"
+// tt_bias_update_s16: for gradients of 16-bit mantissas.
+#include "tinytrain/gradients/bias_update.h"
 
-// 65536 int16 values fit 31 bits and a sign.
-enum { CHUNK = 65535 };
-
-void tt_bias_update_s16(const void *args) {
-    const tt_bias_update_s16_args *a = args;
-    for (int32_t c = 0; c < a->channels; c++) {
-        const tt_rate rate = tt_rate_of_channel(&a->update, c);
-        const int16_t *gy = a->gy + c;
-        int64_t total = 0;
-        for (int32_t start = 0; start < a->pixels; start += CHUNK) {
-            const int32_t end = tt_min(start + CHUNK, a->pixels);
-            int32_t part = 0;
-            for (int32_t p = start; p < end; p++, gy += a->channels) { part += *gy; }
-            total += part;
-        }
-        tt_update_element(&a->update, &rate, (uint32_t)c, total);
-    }
-}
+void tt_bias_update_s16(const void *args) { tt_bias_update(args); }

@@ -1,21 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// tt_depthwise_conv2d_weight_update_s16: one weight at a time.
-#include "tinytrain/kernels/depthwise_conv2d.h"
-#include "tinytrain/update.h"
-#include "tinytrain/weight_gradient.h"
+// tt_depthwise_conv2d_weight_update_s16: for gradients of 16-bit mantissas.
+#include "tinytrain/gradients/depthwise_conv2d_weight_update.h"
 
-void tt_depthwise_conv2d_weight_update_s16(const void *args) {
-    const tt_depthwise_conv2d_weight_update_s16_args *a = args;
-    const tt_gradient_source source = {a->x, a->gy, &a->window, a->x_zero_point, a->x_channels, a->y_channels};
-    for (int32_t c = 0; c < a->count; c++) {
-        const tt_rate rate = tt_rate_of_channel(&a->update, c);
-        const int32_t ci = (a->first_position + c) / a->channel_multiplier;
-        int32_t index = c;
-        for (int32_t ky = 0; ky < a->window.kernel_height; ky++) {
-            for (int32_t kx = 0; kx < a->window.kernel_width; kx++, index += a->count) {
-                const int64_t sum = tt_weight_gradient(&source, a->start + c, ci, ky, kx);
-                tt_update_element(&a->update, &rate, (uint32_t)index, sum);
-            }
-        }
-    }
-}
+void tt_depthwise_conv2d_weight_update_s16(const void *args) { tt_depthwise_conv2d_weight_update(args); }

@@ -1,40 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// tt_max_pool2d_gradient_s16: for each pixel of x, the gradients of the windows it won are summed in scratch.
-// A pixel lies in at most 256 windows: int32 holds the sum.
-#include <string.h>
+// tt_max_pool2d_gradient_s16: for gradients of 16-bit mantissas.
+#include "tinytrain/gradients/max_pool2d_gradient.h"
 
-#include "tinytrain/kernels/max_pool2d.h"
-#include "tinytrain/window.h"
-
-static void gather(const tt_max_pool2d_gradient_s16_args *a, int32_t py, int32_t px) {
-    const tt_window *win = &a->window;
-    const tt_range rows = tt_outputs_over(py, win->kernel_height, win->stride_height, win->pad_top, win->y_height);
-    const tt_range columns = tt_outputs_over(px, win->kernel_width, win->stride_width, win->pad_left, win->y_width);
-    memset(a->scratch, 0, sizeof(int32_t) * (size_t)a->channels);
-    for (int32_t oy = rows.first; oy < rows.last; oy++) {
-        const int32_t ky = py + win->pad_top - oy * win->stride_height;
-        for (int32_t ox = columns.first; ox < columns.last; ox++) {
-            const int32_t cell = ky * win->kernel_width + px + win->pad_left - ox * win->stride_width;
-            const int32_t start = (oy * win->y_width + ox) * a->channels;
-            const int16_t *gy = a->gy + start;
-            const uint8_t *winner = a->winner + start;
-            for (int32_t c = 0; c < a->channels; c++) { a->scratch[c] += winner[c] == cell ? gy[c] : 0; }
-        }
-    }
-}
-
-void tt_max_pool2d_gradient_s16(const void *args) {
-    const tt_max_pool2d_gradient_s16_args *a = args;
-    const int32_t sums_exponent = tt_exponent_of(a->gy_exponent, a->gy_exponent_offset);
-    const int32_t right = a->gx_exponent != 0 ? tt_exponent_begin(a->gx_exponent) - sums_exponent : 0;
-    uint64_t largest = 0;
-    int16_t *gx = a->gx;
-    for (int32_t py = 0; py < a->window.x_height; py++) {
-        for (int32_t px = 0; px < a->window.x_width; px++, gx += a->channels) {
-            gather(a, py, px);
-            const uint64_t magnitude = tt_store_mantissas(a->scratch, a->channels, right, gx);
-            if (magnitude > largest) { largest = magnitude; }
-        }
-    }
-    if (a->gx_exponent != 0) { tt_exponent_end(a->gx_exponent, largest, sums_exponent); }
-}
+void tt_max_pool2d_gradient_s16(const void *args) { tt_max_pool2d_gradient(args); }

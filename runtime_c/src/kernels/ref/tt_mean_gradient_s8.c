@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+#define TT_GRADIENT_BITS 8
+#include "tinytrain/gradient.h"
+#include "tinytrain/kernels/mean.h"
+
+void tt_mean_gradient_s8(const void *args) {
+    const tt_mean_gradient_s8_args *k = args;
+    const int32_t exponent = tt_exponent_of(k->gy_exponent, k->gy_exponent_offset);
+    const tt_rounding rounding = tt_gradient_begin(k->gx_exponent, exponent);
+    const int8_t *gy = k->gy;
+    uint64_t largest = 0;
+    int32_t index = 0;
+    for (int32_t outer = 0; outer < k->outer; outer++, gy += k->inner) {
+        for (int32_t i = 0; i < k->count; i++) {
+            for (int32_t inner = 0; inner < k->inner; inner++, index++) {
+                const int32_t product = gy[inner] * k->factor;
+                if (tt_magnitude(product) > largest) { largest = tt_magnitude(product); }
+                k->gx[index] = tt_to_mantissa(&rounding, product, index);
+            }
+        }
+    }
+    tt_exponent_end(k->gx_exponent, largest, exponent);
+}
