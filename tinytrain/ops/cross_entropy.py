@@ -59,7 +59,7 @@ def constants(attrs: Mapping[str, Any], classes: int) -> Constants:
 def weighted_difference(probability: np.ndarray, target: np.ndarray | int, factor: int) -> np.ndarray:
     """(probability - target) * factor: 2^-15, 2^-30 and 2^-30 give int16 mantissas of 2^-15."""
     difference = np.asarray(probability, np.int64) * 32768 - target
-    return am.saturate(am.rounding_shift(difference * factor, 45), am.INT16_MIN, am.INT16_MAX).astype(np.int16)
+    return am.saturate(am.rounding_shift(difference * factor, 45), -(1 << 15), (1 << 15) - 1).astype(np.int16)
 
 
 def weighted_loss(spread: int, log_total: int, factor: int, right: int) -> int:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tinytrain/kernels/mean_squared_error.h"
-#include "tinytrain/arithmetic.h"
+#include "tinytrain/gradient.h"
 
 static int64_t target_of(const tt_mean_squared_error_s32_args *a, int32_t n) {
     if (a->target != 0) { return a->target[n]; }
@@ -13,7 +13,7 @@ static int64_t target_of(const tt_mean_squared_error_s32_args *a, int32_t n) {
 void tt_mean_squared_error_s32(const void *args) {
     const tt_mean_squared_error_s32_args *a = args;
     const int32_t exponent = a->factor_shift - 31 - 16;
-    const int32_t right = tt_exponent_begin(a->gradient_exponent) - exponent;
+    const tt_rounding rounding = tt_gradient_begin(a->gradient_exponent, exponent);
     const uint64_t count = (uint64_t)a->count;
     uint64_t largest = 0, sum = 0;
     for (int32_t n = 0; n < a->count; n++) {
@@ -21,7 +21,7 @@ void tt_mean_squared_error_s32(const void *args) {
         const uint64_t magnitude = tt_magnitude(difference);
         if (magnitude > largest) { largest = magnitude; }
         sum += (magnitude * magnitude + (1U << 15)) >> 16;
-        a->gradient[n] = tt_mantissa16(difference * a->factor_multiplier, right);
+        a->gradient[n] = tt_to_mantissa(&rounding, difference * a->factor_multiplier, n);
     }
     tt_exponent_end(a->gradient_exponent, largest * (uint64_t)a->factor_multiplier, exponent);
     const uint64_t mean = (sum + count / 2) / count;
