@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.small import SIZE, write_model
 from tinytrain import emulate
 from tinytrain.boards import load
 from tinytrain.data import InputSpec, gather_samples, load_data
 from tinytrain.frontends import load_model
+from tinytrain.graph import Role
 from tinytrain.host import Machine
 from tinytrain.planner import Plan, export_plan, make_plan
 from tinytrain.planner.make import Samples
@@ -70,6 +72,18 @@ def test_kws_trains_all_weights_to_the_same_bits_on_every_core(name: str, shared
     samples = Samples(rng.integers(-128, 128, (12, 49, 10, 1)).astype(np.int8), rng.integers(0, 12, 12), 12)
     model = shared / "data" / "models" / "mlperf_tiny" / "kws_dscnn_int8.tflite"
     plan = make_plan(model, load(name), samples=samples, scheme=all_weights)
+    assert run_on(plan, tmp_path / "fw", samples, 12).final.parameters_crc32 == crc_on_host(plan, samples, 12)
+
+
+def test_eight_bit_gradients_learn_the_same_bits_on_a_board(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    samples = Samples(rng.integers(-128, 128, (12, SIZE, SIZE, 3)).astype(np.int8), rng.integers(0, 4, 12), 4)
+    plan = make_plan(
+        write_model(tmp_path / "small.onnx"), load("mps2-an386"), samples=samples,
+        scheme=lambda graph: all_weights(graph).but(gradients="int8"),
+    )  # fmt: skip
+    gradients = [tensor for tensor in plan.program().tensors.values() if tensor.role is Role.GRADIENT]
+    assert [tensor.name for tensor in gradients if tensor.dtype != "int8"] == ["logits.gradient"]
     assert run_on(plan, tmp_path / "fw", samples, 12).final.parameters_crc32 == crc_on_host(plan, samples, 12)
 
 

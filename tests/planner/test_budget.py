@@ -13,11 +13,12 @@ from tinytrain.boards import Board, load
 from tinytrain.emulate import build, sections
 from tinytrain.errors import BudgetError, DataError
 from tinytrain.frontends import load_model
+from tinytrain.graph import Graph
 from tinytrain.planner import Plan, export_plan, make_plan
 from tinytrain.planner.budget import ASSUMED, account
 from tinytrain.planner.make import Samples
 from tinytrain.program import Space
-from tinytrain.train import Scheme, all_weights, training_graph
+from tinytrain.train import LayerUpdate, Scheme, all_weights, trainable_layers, training_graph
 
 MISSING = pytest.mark.skipif(
     not shutil.which("arm-none-eabi-gcc"), reason="needs arm-none-eabi-gcc: apt-get install gcc-arm-none-eabi"
@@ -151,3 +152,30 @@ def test_choosing_a_scheme_needs_data(model: Path, board: Board) -> None:
     with pytest.raises(DataError, match="choosing a scheme needs data") as caught:
         make_plan(model, board)
     assert "--scheme" in caught.value.fix
+
+
+def arenas(forward: Graph, scheme: Scheme) -> list[int]:
+    """Bytes of the arena with gradients of 16 and of 8 bits."""
+    board = load("stm32h743")
+    found = [account(training_graph(forward, scheme.but(gradients=width)), board) for width in ("int16", "int8")]
+    assert found[1].sram.total < found[0].sram.total, "the exponents that means and average pools gain are few"
+    return [ledger.sram.arena for ledger in found]
+
+
+@pytest.mark.parametrize("accumulate", [False, True])
+def test_eight_bit_gradients_make_the_arena_smaller(residual: Graph, accumulate: bool) -> None:
+    """Much where the backward part is the peak: of layers that train a bias nothing but masks is kept."""
+    wide, narrow = arenas(residual, all_weights(residual).but(accumulate=accumulate))
+    assert narrow < 0.85 * wide
+    biases = Scheme({node.name: LayerUpdate(bias=True) for node in trainable_layers(residual)}, accumulate=accumulate)
+    wide, narrow = arenas(residual, biases)
+    assert narrow < 0.6 * wide
+
+
+def test_mcunet_trains_every_bias_in_256_kb_with_eight_bit_gradients() -> None:
+    """With every weight, too, it takes less; there the stored activations are most of the arena."""
+    forward = load_model(Path(__file__).resolve().parents[2] / "examples" / "data" / "mcunet-5fps.onnx")
+    wide, narrow = arenas(forward, Scheme({node.name: LayerUpdate(bias=True) for node in trainable_layers(forward)}, 3))
+    assert wide > 256 * 1024 > 1.2 * narrow
+    wide, narrow = arenas(forward, all_weights(forward).but(classes=3))
+    assert narrow < wide - 14_000

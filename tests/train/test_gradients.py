@@ -17,8 +17,8 @@ torch = pytest.importorskip("torch")
 QUIET = 0.02  # logits' gradients are multiples of 2^-15: a sample that is almost right says little
 
 
-def whole(forward: Graph) -> Graph:
-    return training_graph(forward, all_weights(forward).but(accumulate=True))
+def whole(forward: Graph, gradients: str = "int16") -> Graph:
+    return training_graph(forward, all_weights(forward).but(accumulate=True, gradients=gradients))
 
 
 def float_model(forward: Graph) -> TorchModel:
@@ -36,10 +36,11 @@ def samples(forward: Graph, count: int, seed: int = 5) -> list[tuple[np.ndarray,
     return [(nets.random_sample(rng, forward), int(rng.integers(classes))) for _ in range(count)]
 
 
-def test_every_gradient_of_a_residual_net_is_that_of_an_ordinary_float_net(residual: Graph) -> None:
+@pytest.mark.parametrize("gradients", ["int16", "int8"])
+def test_every_gradient_of_a_residual_net_is_that_of_an_ordinary_float_net(residual: Graph, gradients: str) -> None:
     """The float net only shares the dequantized weights; nothing is rounded in it. Zero points are away from 0."""
     assert all(residual[node.outputs[0]].zero_point != 0 for node in residual.nodes if node.name != "head")
-    graph, model = whole(residual), float_model(residual)
+    graph, model = whole(residual, gradients), float_model(residual)
     assert len(model.parameters) == 2 * 9
     totals: dict[str, list[np.ndarray]] = {name: [np.zeros(()), np.zeros(())] for name in model.parameters}
     for sample, label in samples(residual, 32, seed=1):

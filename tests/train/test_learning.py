@@ -135,6 +135,9 @@ LEARNS = {
     "stochastic": (all_weights(task()).but(update="stochastic"), 0.05, 8, 0),
     "batches": (all_weights(task()).but(accumulate=True), 0.05, 10, 4),
     "slices": (SLICED, 0.05, 8, 0),
+    "int8": (all_weights(task()).but(gradients="int8"), 0.05, 8, 0),
+    "int8-stochastic": (all_weights(task()).but(gradients="int8", update="stochastic"), 0.05, 8, 0),
+    "int8-batches": (all_weights(task()).but(gradients="int8", accumulate=True), 0.05, 10, 4),
 }
 
 

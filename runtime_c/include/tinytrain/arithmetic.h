@@ -74,7 +74,7 @@ static inline uint32_t tt_hash(uint32_t x) {
 
 static inline uint32_t tt_random_word(uint32_t key, uint32_t index) { return tt_hash(index * 0x9E3779B9U + key); }
 
-// x / 2^right, rounded up with the probability of its fraction, |x| <= 2^62; x * 2^-right as tt_rounding_shift for right <= 0.
+// x / 2^right, rounded up with the probability of its fraction; |x| <= 2^62. Nothing is to be rounded for right <= 0.
 static inline int64_t tt_stochastic_shift(int64_t x, int32_t right, uint32_t word) {
     if (right <= 0) { return tt_rounding_shift(x, right); }
     if (right > 61) {  // so that x and noise fit 63 bits
