@@ -64,19 +64,20 @@ class Loss:
 def parse_loss(entry: Any) -> Loss:
     """From a scheme's "loss": a kind, or an object with "kind" and constants. Errors: SchemeError."""
     entry = {"kind": entry} if isinstance(entry, str) else entry
-    if not isinstance(entry, Mapping) or entry.get("kind") not in KINDS:
-        raise SchemeError(f"there is no loss {entry!r}", fix=f'"loss": one of {", ".join(KINDS)}')
-    squared = entry["kind"] == "mean_squared_error"
+    kind = entry.get("kind") if isinstance(entry, Mapping) else entry
+    if not isinstance(entry, Mapping) or kind not in KINDS:
+        raise SchemeError(f"there is no loss {kind!r}", fix=f'"loss": one of {", ".join(KINDS)}')
+    squared = kind == "mean_squared_error"
     known = ["kind", "target"] if squared else [field.name for field in fields(Loss) if field.name != "target"]
     if unknown := sorted(set(entry) - set(known)):
-        raise SchemeError(f"the loss '{entry['kind']}' has no field '{unknown[0]}'", fix=f"fields: {', '.join(known)}")
+        raise SchemeError(f"the loss '{kind}' has no field '{unknown[0]}'", fix=f"fields: {', '.join(known)}")
     weights = entry.get("class_weights")
     if weights is not None:
         low, high = WEIGHT_LIMITS
         if not isinstance(weights, list | tuple) or not all(_positive(w) and low <= w <= high for w in weights):
             raise SchemeError(f"class_weights are {weights!r}", why=f"they are one number per class, {low} to {high}")
         weights = tuple(float(weight) for weight in weights)
-    made = Loss(entry["kind"], entry.get("label_smoothing", 0.0), weights, entry.get("target", "input"))
+    made = Loss(kind, entry.get("label_smoothing", 0.0), weights, entry.get("target", "input"))
     if made.label_smoothing != 0 and not (_positive(made.label_smoothing) and made.label_smoothing < 1):
         raise SchemeError(f"a label_smoothing of {made.label_smoothing!r}", why="it must be in [0, 1)")
     if made.target not in TARGETS:
