@@ -27,6 +27,8 @@ int32_t tinytrain_infer(void);
 const int32_t *tinytrain_logits(void);
 int32_t tinytrain_predict(void);
 int32_t tinytrain_train_step(int32_t label);
+int32_t tinytrain_train_reconstruct(void);
+int32_t tinytrain_train_target(const int32_t *target);
 int32_t tinytrain_apply(void);
 int32_t tinytrain_loss(void);
 int32_t tinytrain_trained_prediction(void);
@@ -38,12 +40,31 @@ int32_t tinytrain_load(tt_read_fn read, void *context);
 """
 OK, BAD_ARGUMENT, BAD_STORE = 0, 1, 2
 
-# reads commands from stdin: 'r' rate, 's' seed, 't' label and sample, 'i' sample, 'a'; prints a line for each
+# reads commands from stdin: 'r' rate, 's' seed, 't' label, sample and targets if there are any, 'i' sample, 'a'; prints
+# a line for each
 MAIN = """
 #include <stdio.h>
 #include "tinytrain_model.h"
 
 static int get(void *bytes, size_t size) { return fread(bytes, 1, size, stdin) == size; }
+
+#if TINYTRAIN_CLASSES > 0
+static int32_t train(int32_t label) { return tinytrain_train_step(label); }
+static int32_t trained(void) { return tinytrain_trained_prediction(); }
+static int32_t predict(void) { return tinytrain_predict(); }
+#else
+static int32_t train(int32_t label) {
+    (void)label;
+#if TINYTRAIN_TARGETS > 0
+    int32_t target[TINYTRAIN_TARGETS];
+    return get(target, sizeof target) ? tinytrain_train_target(target) : 4;
+#else
+    return tinytrain_train_reconstruct();
+#endif
+}
+static int32_t trained(void) { return 0; }
+static int32_t predict(void) { return 0; }
+#endif
 
 int main(void) {
     int command;
@@ -57,7 +78,7 @@ int main(void) {
         case 's': if (!get(&seed, sizeof seed)) { return 2; } tinytrain_set_seed(seed); break;
         case 't':
             if (!get(&label, sizeof label) || !get(tinytrain_input(), TINYTRAIN_INPUT_BYTES)) { return 2; }
-            status = tinytrain_train_step(label);
+            status = train(label);
             break;
         case 'i':
             if (!get(tinytrain_input(), TINYTRAIN_INPUT_BYTES)) { return 2; }
@@ -66,8 +87,8 @@ int main(void) {
         case 'a': status = tinytrain_apply(); break;
         default: return 3;
         }
-        printf("%d %d %d %d %lu\\n", (int)status, (int)tinytrain_loss(), (int)tinytrain_trained_prediction(),
-               command == 'i' ? (int)tinytrain_predict() : -1, (unsigned long)tinytrain_parameters_crc32());
+        printf("%d %d %d %d %lu\\n", (int)status, (int)tinytrain_loss(), (int)trained(),
+               command == 'i' ? (int)predict() : -1, (unsigned long)tinytrain_parameters_crc32());
     }
     return 0;
 }
@@ -110,6 +131,10 @@ class Exported:
         self.lib = self.ffi.dlopen(str(library))
         assert self.lib.tinytrain_init() == OK
         return self
+
+    @property
+    def header(self) -> str:
+        return (self.folder / "tinytrain_model.h").read_text()
 
     def put(self, sample: np.ndarray) -> None:
         self.ffi.memmove(self.lib.tinytrain_input(), sample.tobytes(), sample.nbytes)
@@ -166,9 +191,9 @@ class Line:
 
 
 def command(kind: str, *values: Any) -> bytes:
-    """One command of MAIN: ("r", rate), ("s", seed), ("t", label, sample), ("i", sample), ("a",)."""
+    """One command of MAIN: ("r", rate), ("s", seed), ("t", label, sample, targets), ("i", sample), ("a",)."""
     parts = [kind.encode()]
-    for value, code in zip(values, {"r": "f", "s": "I", "t": "i ", "i": " ", "a": ""}[kind], strict=True):
+    for value, code in zip(values, {"r": "f", "s": "I", "t": "i  ", "i": " ", "a": ""}[kind], strict=kind != "t"):
         parts.append(value.tobytes() if code == " " else struct.pack(f"={code}", value))
     return b"".join(parts)
 

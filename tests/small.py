@@ -44,6 +44,27 @@ def write_model(path: Path, classes: int = CLASSES) -> Path:
     return path
 
 
+def write_auto_encoder(path: Path, size: int = 24) -> Path:
+    """24 -> 8 -> 24, dense, reals of -1..1."""
+    rng = np.random.default_rng(5)
+    file = OnnxFile((1, size))
+    x, scale = file.qdq("input", X_SCALE, 0), X_SCALE
+    for name, inputs, outputs in (("encode", size, 8), ("decode", 8, size)):
+        scales = np.full(outputs, 1.5 / 127 / np.sqrt(inputs), np.float32)
+        weight = file.weight(rng.integers(-127, 128, (outputs, inputs)).astype(np.int8), scales, 0)
+        bias = file.weight(np.zeros(outputs, np.int32), np.float32(scale) * scales, 0)
+        x, scale = file.qdq(file.node("Gemm", [x, weight, bias], name, transB=1), X_SCALE, 0), X_SCALE
+    path.write_bytes(file.content(x))
+    return path
+
+
+def signals(count: int, size: int = 24, seed: int = 0) -> np.ndarray:
+    """Float samples [count, size] on a plane of three dimensions, within -1..1."""
+    rng = np.random.default_rng(seed)
+    basis = np.random.default_rng(7).normal(0, 0.3, (3, size))
+    return np.clip(rng.normal(0, 1, (count, 3)) @ basis, -1, 1).astype(np.float32)
+
+
 def arrays(train: int = 48, test: int = 21, classes: int = CLASSES, size: int = SIZE) -> dict[str, np.ndarray]:
     """Images whose class is the colour that is strongest, sorted by class as data often is."""
     rng = np.random.default_rng(1)

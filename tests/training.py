@@ -77,7 +77,9 @@ class Pair:
 RATE = 2.0**-6
 
 
-def measured_gradients(graph: Graph, sample: np.ndarray, label: int, settle: int = 10) -> dict[str, np.ndarray]:
+def measured_gradients(
+    graph: Graph, sample: np.ndarray, label: int, settle: int = 10, target: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """The integer gradient of every parameter as reals, by parameter name, from the accumulators.
 
     graph: of a scheme that accumulates; parameters stay as they are. `settle` steps let exponents find their place.
@@ -87,7 +89,7 @@ def measured_gradients(graph: Graph, sample: np.ndarray, label: int, settle: int
     for _ in range(settle):
         for tensor in parameters:
             machine.view(tensor.accumulator)[...] = 0
-        machine.train_step(sample, label)
+        machine.train_step(sample, label, target=target)
     gradients = {}
     for tensor in parameters:
         shape = [1] * len(tensor.shape)

@@ -184,6 +184,19 @@ def test_a_file_cut_in_the_middle_is_refused(tmp_path: Path) -> None:
         load_data(path, IMAGE)
 
 
+def test_where_no_label_is_needed_none_is(tmp_path: Path) -> None:
+    made = arrays()
+    np.savez(tmp_path / "d.npz", x_train=made["x_train"], x_test=made["x_test"])
+    data = load_data(tmp_path / "d.npz", IMAGE, labelled=False)
+    assert not data.y_train.any() and len(data.y_train) == 48 and not data.y_test.any() and len(data.y_test) == 21
+    with pytest.raises(DataError, match="no 'y_train'"):
+        load_data(tmp_path / "d.npz", IMAGE)
+    np.savez(tmp_path / "e.npz", x_train=made["x_train"])
+    with pytest.raises(DataError, match="no 'x_test'") as caught:
+        load_data(tmp_path / "e.npz", IMAGE, labelled=False)
+    assert caught.value.fix == "it needs x_train and x_test"
+
+
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no data at"):
         load_data(tmp_path / "none.npz", IMAGE)

@@ -16,7 +16,7 @@ from tinytrain.graph import Graph
 from tinytrain.host import Machine
 from tinytrain.ops import evaluate
 from tinytrain.program import Space
-from tinytrain.train import Scheme, all_weights, training_graph
+from tinytrain.train import Loss, Scheme, all_weights, training_graph
 
 
 @pytest.fixture
@@ -99,6 +99,43 @@ def test_the_seed_matters_to_stochastic_rounding_alone(residual: Graph, update: 
 def test_steps_are_counted(machine: Machine) -> None:
     steps(machine, 3)
     assert machine.view("hyper")[3] == 3
+
+
+@pytest.mark.parametrize("label", [-1, 3, 2**31, None])
+def test_a_label_outside_the_classes_is_refused_and_changes_nothing(machine: Machine, label: int | None) -> None:
+    steps(machine, 1)
+    before, state = machine.parameters_crc32(), machine.memory[Space.STATE].copy()
+    with pytest.raises(DataError, match="labels are 0 to 2"):
+        machine.train_step(np.zeros((8, 8, 3), np.int8), label)
+    assert machine.parameters_crc32() == before
+    np.testing.assert_array_equal(machine.memory[Space.STATE], state)
+
+
+def test_a_binary_model_has_the_labels_0_and_1(chain: Graph) -> None:
+    machine = machine_of(training_graph(chain, Scheme(classes=1, loss=Loss("binary_cross_entropy"))), 0.05)
+    sample = np.zeros((6, 6, 3), np.int8)
+    assert [machine.train_step(sample, label)[1] for label in (1, 1)] == [0, 1]
+    with pytest.raises(DataError, match="labels are 0 to 1"):
+        machine.train_step(sample, 2)
+    assert machine.predict(sample) == 1 and machine.infer(sample)[0] > 0
+
+
+def test_targets_are_given_where_they_are_needed_and_only_there(machine: Machine, chain: Graph) -> None:
+    sample = np.zeros((8, 8, 3), np.int8)
+    with pytest.raises(DataError, match="takes no target"):
+        machine.train_step(sample, 0, target=np.zeros(3))
+    regression = machine_of(training_graph(chain, Scheme(loss=Loss("mean_squared_error", target="given"))))
+    sample = np.zeros((6, 6, 3), np.int8)
+    with pytest.raises(DataError, match="needs a target"):
+        regression.train_step(sample)
+    for target in (np.zeros(3), np.zeros((2, 4)), np.array([0, 0, np.nan, 0]), np.array([0, np.inf, 0, 0])):
+        with pytest.raises(DataError, match="the model has 4 outputs"):
+            regression.train_step(sample, target=target)
+    outputs = regression.infer(sample) / 65536
+    assert regression.train_step(sample, target=outputs) == (0.0, 0)
+    assert regression.train_step(sample, target=outputs.reshape(2, 2) + 0.5) == (0.25, 0)
+    assert regression.train_step(sample, target=np.full(4, 1e30))[0] == (2**31 - 1) / 65536
+    assert regression.predict(sample) == 0
 
 
 def test_a_sample_of_another_shape_or_dtype_is_refused(machine: Machine) -> None:

@@ -15,30 +15,36 @@ from tests.exported import BAD_ARGUMENT, OK, Exported, command, run_sanitized
 from tests.training import machine_of
 from tests.twins import no_undefined_behaviour
 from tinytrain.graph import Graph
-from tinytrain.train import Scheme, all_weights, training_graph
+from tinytrain.train import Loss, Scheme, all_weights, training_graph
 
 RATE, SEED = 0.03, 17
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(16))
 def test_steps_under_the_sanitizers_give_the_hosts_bits(seed: int, tmp_path: Path) -> None:
     """Compiled as tables, run with address and undefined behaviour checks: the same CRC, loss and prediction."""
     rng = np.random.default_rng(seed)
     forward = nets.residual(seed) if seed == 0 else nets.random_net(rng)
-    scheme = all_weights(forward) if seed == 0 else nets.random_scheme(rng, forward)
+    scheme = nets.random_scheme(rng, forward) if seed else all_weights(forward)
+    scheme = nets.with_random_loss(rng, forward, scheme) if seed > 4 else scheme
     graph = training_graph(forward, scheme)
     machine = machine_of(graph, RATE, SEED)
     commands, expected = [command("r", RATE), command("s", SEED)], []
     for step in range(6):
-        sample, label = nets.random_sample(rng, graph), int(rng.integers(graph["logits"].size))
-        commands.append(command("t", label, sample))
-        loss, predicted = machine.train_step(sample, label)
+        sample, label = nets.random_sample(rng, graph), int(rng.integers(max(2, graph["logits"].size)))
+        target = rng.integers(-(2**20), 2**20, graph["logits"].size).astype(np.int32)
+        if "target" in graph.tensors:
+            commands.append(command("t", label, sample, target))
+            loss, predicted = machine.train_step(sample, target=target / 65536)
+        else:
+            commands.append(command("t", label, sample))
+            loss, predicted = machine.train_step(sample, label)
         expected.append((round(loss * 65536), predicted, -1, machine.parameters_crc32()))
         if step % 2:
             commands += [command("a"), command("i", sample)]
             machine.apply()
             expected.append((round(loss * 65536), predicted, -1, machine.parameters_crc32()))
-            best = int(np.argmax(machine.infer(sample)))
+            best = machine.predict(sample)
             expected.append((round(loss * 65536), predicted, best, machine.parameters_crc32()))
     lines = run_sanitized(machine.program, tmp_path, commands)
     assert all(line.status == OK for line in lines)
@@ -68,6 +74,58 @@ def model(exported: Exported, capfd: pytest.CaptureFixture[str]) -> Iterator[Exp
     with no_undefined_behaviour(capfd):
         assert exported.lib.tinytrain_init() == OK
         yield exported
+
+
+def exported_with(tmp_path: Path, loss: Loss, classes: int | None) -> Exported:
+    forward = nets.chain()
+    graph = training_graph(forward, Scheme(classes=classes, loss=loss))
+    return Exported(tmp_path, machine_of(graph).program).load_library()
+
+
+def test_a_binary_model_takes_two_labels(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with no_undefined_behaviour(capfd):
+        model = exported_with(tmp_path, Loss("binary_cross_entropy"), 1)
+        sample = np.zeros((6, 6, 3), np.int8)
+        assert [model.train_step(sample, label) for label in (-1, 0, 1, 2)] == [BAD_ARGUMENT, OK, OK, BAD_ARGUMENT]
+        model.lib.tinytrain_set_learning_rate(0.1)
+        assert model.train_step(sample, 1) == OK and model.logits(sample)[0] > 0 and model.lib.tinytrain_predict() == 1
+        for _ in range(3):
+            model.train_step(sample, 0)
+        assert model.logits(sample)[0] < 0 and model.lib.tinytrain_predict() == 0
+        assert "#define TINYTRAIN_OUTPUTS 1\n#define TINYTRAIN_CLASSES 2\n" in model.header
+
+
+def test_a_regression_model_takes_targets(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with no_undefined_behaviour(capfd):
+        model = exported_with(tmp_path, Loss("mean_squared_error", target="given"), None)
+        sample = np.zeros((6, 6, 3), np.int8)
+        outputs = model.logits(sample)
+        model.lib.tinytrain_set_learning_rate(0.1)
+        before = model.crc()
+        model.put(sample)
+        assert model.lib.tinytrain_train_target(model.ffi.NULL) == BAD_ARGUMENT and model.crc() == before
+        assert model.lib.tinytrain_train_target(outputs) == OK and model.lib.tinytrain_loss() == 0
+        model.put(sample)
+        assert model.lib.tinytrain_train_target([value + 65536 for value in outputs]) == OK
+        assert model.lib.tinytrain_loss() == 65536 and model.crc() != before
+    assert "tinytrain_train_step" not in model.header and "tinytrain_predict" not in model.header
+    assert "#define TINYTRAIN_CLASSES 0\n#define TINYTRAIN_TARGETS 4 " in model.header
+
+
+def test_an_auto_encoder_takes_nothing_but_the_sample(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with no_undefined_behaviour(capfd):
+        model = exported_with(tmp_path, Loss("mean_squared_error"), 108)
+        sample = np.random.default_rng(0).integers(-128, 128, (6, 6, 3)).astype(np.int8)
+        model.lib.tinytrain_set_learning_rate(1.0)
+        losses = []
+        for _ in range(8):
+            model.put(sample)
+            assert model.lib.tinytrain_train_reconstruct() == OK
+            losses.append(model.lib.tinytrain_loss())
+        real = (sample.astype(float) - 3) * nets.SCALE
+        assert abs(losses[0] / 65536 - (real**2).mean()) < 1e-3, "a new head of zeros: the loss is the sample's power"
+        assert losses[-1] < losses[0]
+    assert "tinytrain_train_step" not in model.header
 
 
 def sample_of(seed: int) -> np.ndarray:
@@ -123,12 +181,10 @@ def test_apply_does_nothing_where_nothing_accumulates(model: Exported) -> None:
     model.train_step(sample_of(0), 1)
     before = model.crc()
     assert model.lib.tinytrain_apply() == OK and model.crc() == before
-    header = (model.folder / "tinytrain_model.h").read_text()
-    assert "#define TINYTRAIN_ACCUMULATES 0" in header
+    assert "#define TINYTRAIN_ACCUMULATES 0" in model.header
 
 
 def test_the_header_states_the_models_numbers(model: Exported) -> None:
-    header = (model.folder / "tinytrain_model.h").read_text()
-    assert "#define TINYTRAIN_INPUT_BYTES 192 " in header
-    assert "#define TINYTRAIN_CLASSES 3\n" in header
-    assert f"#define TINYTRAIN_ARENA_BYTES {model.program.sizes['arena']}\n" in header
+    assert "#define TINYTRAIN_INPUT_BYTES 192 " in model.header
+    assert "#define TINYTRAIN_OUTPUTS 3\n#define TINYTRAIN_CLASSES 3\n" in model.header
+    assert f"#define TINYTRAIN_ARENA_BYTES {model.program.sizes['arena']}\n" in model.header

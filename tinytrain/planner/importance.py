@@ -37,8 +37,8 @@ class Importance:
 
 
 @dataclass(frozen=True)
-class _Data:
-    """Samples with their answers."""
+class Answers:
+    """Samples with what a step is told of them: labels, or targets where the loss needs them."""
 
     samples: np.ndarray
     labels: np.ndarray
@@ -62,9 +62,9 @@ def fisher(
 
     A new classifier starts at zero and would send no gradient back, so it is trained for a moment first.
     """
-    data = _Data(samples, labels, targets)
+    data = Answers(samples, labels, targets)
     order = np.random.default_rng(seed).permutation(len(samples))
-    head = _train_head(forward, scheme, data, order[:HEAD_SAMPLES], progress)
+    head = train_head(forward, scheme, data, order[:HEAD_SAMPLES], progress)
     whole = all_weights(forward).but(classes=scheme.classes, accumulate=True, loss=scheme.loss)
     graph = training_graph(forward, whole)
     machine = Machine(lower(graph, lay_out(graph)))
@@ -119,8 +119,8 @@ def _per_channel(forward: Graph, layer: str, squares: np.ndarray) -> np.ndarray:
     return squares.sum(axis=tuple(i for i in range(squares.ndim) if i != axis))
 
 
-def _train_head(
-    forward: Graph, scheme: Scheme, data: _Data, order: np.ndarray, progress: Progress | None
+def train_head(
+    forward: Graph, scheme: Scheme, data: Answers, order: np.ndarray, progress: Progress | None
 ) -> dict[str, np.ndarray]:
     """Values of the classifier's parameters after one pass."""
     graph = training_graph(forward, Scheme(classes=scheme.classes, update=scheme.update, loss=scheme.loss))

@@ -56,7 +56,7 @@ def greedy(problem: Problem) -> Scheme:
     ranking = channel_ranking(problem.forward, layers, problem.importance)
     reach = backward_reach(problem.forward, layers)
     parameters = sum(problem.forward[node.inputs[2]].nbytes for node in layers)
-    inference = max(reach.values(), default=1.0)
+    inference = max(reach.values(), default=0.0) or 1.0  # a single layer sends nothing back
     refused: set[tuple[str, LayerUpdate]] = set()
     taken = 0
     while True:
