@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-# make demo | test | lint | boards | benchmarks.   Each installs what it needs first (scripts/bootstrap).
+# make demo | test | lint | boards | benchmarks | certify.   Each installs what it needs first (scripts/bootstrap).
 BIN   := .venv/bin
 TORCH ?= $(if $(CI),1)
 export TORCH
 
-.PHONY: demo test lint boards benchmarks bootstrap clean
+.PHONY: demo test lint boards benchmarks certify bootstrap clean
 
 bootstrap:
 	@scripts/bootstrap
@@ -28,6 +28,10 @@ benchmarks: bootstrap
 	@$(BIN)/python examples/demo.py --write
 	@$(BIN)/python benchmarks/models.py --write
 	@$(BIN)/python benchmarks/boards.py --write
+
+certify: export TORCH = 1
+certify: bootstrap
+	@$(BIN)/python benchmarks/certify.py --write
 
 clean:
 	rm -rf build .venv .pytest_cache .mypy_cache .ruff_cache

@@ -7,18 +7,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tinytrain.api import export, load, plan, run
+    from tinytrain.api import certify, export, load, plan, run
     from tinytrain.data import Dataset, InputSpec, load_data
 
     __version__: str
 
-__all__ = ["Dataset", "InputSpec", "__version__", "export", "load", "load_data", "plan", "run"]
+__all__ = ["Dataset", "InputSpec", "__version__", "certify", "export", "load", "load_data", "plan", "run"]
 
 _HOMES = {
     "load": "tinytrain.api",
     "plan": "tinytrain.api",
     "export": "tinytrain.api",
     "run": "tinytrain.api",
+    "certify": "tinytrain.api",
     "Dataset": "tinytrain.data",
     "InputSpec": "tinytrain.data",
     "load_data": "tinytrain.data",

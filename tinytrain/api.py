@@ -17,6 +17,7 @@ import numpy as np
 
 from tinytrain import boards as board_catalogue
 from tinytrain.boards import Board, parse_size
+from tinytrain.certificates import Certificate, certify_network
 from tinytrain.data import Dataset, InputSpec, check_data, gather_samples, load_data
 from tinytrain.errors import SchemeError
 from tinytrain.frontends import load_model
@@ -28,6 +29,7 @@ from tinytrain.train import Loss, Scheme, all_weights, load_scheme, parse_scheme
 from tinytrain.train.loss import parse_loss
 
 PLANNING_SAMPLES = 1024  # at most; importance and exponents are measured on a few of them
+CERTIFIED_SAMPLES = 8
 
 load = load_model
 run = run_training
@@ -94,6 +96,39 @@ def _planning_data(data: Dataset | Path | str, spec: InputSpec, loss: Loss, clas
 def export(plan: Plan | Path | str, folder: Path | str) -> Path:
     """Write the firmware folder of a plan (or plan.json). It must not exist yet; it appears whole or not at all."""
     return export_plan(plan if isinstance(plan, Plan) else Plan.load(plan), folder)
+
+
+def certify(
+    model: Path | str,
+    *,
+    scheme: Scheme | Mapping[str, Any] | Path | str = "all",
+    scheme_key: str | None = None,
+    data: Dataset | Path | str | None = None,
+    samples: int = CERTIFIED_SAMPLES,
+    rate: float | None = None,
+    seed: int = 0,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Certificate:
+    """Compare a model's integer training with torch: the gradient of every trained tensor, and a loss curve.
+
+    scheme, scheme_key: as for `plan`
+    data:    with the model's own classes; without it samples and labels are random
+    rate:    of the loss curve; by default one that suits the gradients
+    """
+    graph = load_model(model)
+    chosen = _scheme(scheme, scheme_key)
+    assert chosen is not None
+    spec, rng = InputSpec.of(graph), np.random.default_rng(seed)
+    if data is None:
+        x = rng.integers(-128, 128, (samples, *spec.shape)).astype(np.int8)
+        y = rng.integers(0, graph[graph.outputs[0]].size, samples)
+    else:
+        data = data if isinstance(data, Dataset) else load_data(data, spec, seed)
+        check_data(data, spec)
+        indices = rng.permutation(len(data.x_train))[:samples]
+        x, y = gather_samples(data.x_train, indices, spec), data.y_train[indices]
+    named = chosen if isinstance(chosen, Scheme) else chosen(graph)
+    return certify_network(graph, named, x, y, rate, progress=progress)
 
 
 def planning_samples(data: Dataset, spec: InputSpec, seed: int) -> Samples:

@@ -22,7 +22,7 @@ from tests.small import arrays, write_data
 from tinytrain import boards
 from tinytrain.cli import app
 
-COMMANDS = ("inspect", "plan", "export", "run", "boards")
+COMMANDS = ("inspect", "plan", "export", "run", "certify", "boards")
 needs_compiler = pytest.mark.skipif(not shutil.which("arm-none-eabi-gcc"), reason="needs the Arm compiler")
 
 
@@ -342,3 +342,28 @@ def children(process: int) -> list[int]:
         if int(rest.split()[1]) == process and "qemu" in name:
             found.append(int(status.parent.name))
     return found
+
+
+# --- certify ---
+
+
+def test_certify_compares_every_trained_tensor(small_model: Path, small_data: Path) -> None:
+    pytest.importorskip("torch")
+    made = document("certify", small_model, "--data", small_data, "--samples", 3)
+    assert made["holds"] and made["samples"] == 3 and made["threshold"] == 0.99
+    assert len(made["rows"]) == 2 * 4 and {curve["name"] for curve in made["curves"]} == {"integer", "rounded", "float"}
+    assert made["worst"] in {row["name"] for row in made["rows"]}
+    shown = tinytrain("certify", small_model, "--scheme", "head", "--samples", 2)
+    assert shown.exit_code == 0 and "holds: least cosine" in shown.stdout
+
+
+def test_certify_fails_below_the_threshold(small_model: Path) -> None:
+    pytest.importorskip("torch")
+    result = tinytrain("certify", small_model, "--samples", 1, "--threshold", 1.0)
+    assert result.exit_code == 1
+    assert "DOES NOT HOLD" in result.stdout and "below 1" in result.stderr
+
+
+def test_certify_without_torch_says_how_to_get_it(small_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert "pip install 'tinytrain[torch]'" in refused("certify", small_model)

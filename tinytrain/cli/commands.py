@@ -241,6 +241,46 @@ def run(
         raise typer.Exit(FAILED)
 
 
+@app.command(epilog=_example("certify model.onnx --scheme all"))
+def certify(
+    model: Annotated[Path, typer.Argument(help="An int8 .tflite file, or an ONNX file with QDQ nodes.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Samples of the model's own classes.", show_default="random samples")
+    ] = None,
+    scheme: Annotated[str, typer.Option(help="A scheme file, a plan.json, 'head' or 'all'.", metavar="FILE")] = "all",
+    scheme_key: Annotated[
+        str | None, typer.Option(help="One scheme of a file that holds several.", metavar="KEY")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Samples whose gradients are averaged.")] = 8,
+    lr: Annotated[
+        float | None, typer.Option(min=0.0, help="Learning rate of the loss curve.", show_default="from the gradients")
+    ] = None,
+    threshold: Annotated[
+        float, typer.Option(min=-1.0, max=1.0, help="The least cosine of a tensor, given the same activations.")
+    ] = 0.99,
+    seed: Annotated[int, typer.Option(help="Of the choice of samples.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Compare integer training with torch: every trained tensor's gradient, and a loss curve. Needs torch."""
+    from tinytrain import api
+    from tinytrain.cli.live import live
+
+    with live() as show:
+        certificate = api.certify(
+            model, scheme=scheme, scheme_key=scheme_key, data=data, samples=samples, rate=lr, seed=seed, progress=show
+        )
+    if as_json:
+        print_json({**certificate.as_dict(), "threshold": threshold, "holds": certificate.holds(threshold)})
+    else:
+        from tinytrain.cli.tables import show_certificate
+
+        show_certificate(certificate, threshold)
+    if not certificate.holds(threshold):
+        worst = certificate.worst
+        print(f"error: the cosine of '{worst.name}' is {worst.cosine_same:.6f}, below {threshold:g}", file=sys.stderr)
+        raise typer.Exit(FAILED)
+
+
 @app.command(epilog=_example("boards"))
 def boards(as_json: Json = False) -> None:
     """List the boards that can be planned for and emulated."""

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tinytrain.boards import Board
+from tinytrain.certificates import Certificate
 from tinytrain.planner import Plan
 from tinytrain.report.model import ModelFigures, uint8_meaning
 from tinytrain.session import RunReport
@@ -34,6 +35,25 @@ def _table(title: str, *columns: str, numbers: int) -> Table:
         else:
             table.add_column(column, overflow="fold")
     return table
+
+
+def show_certificate(certificate: Certificate, threshold: float) -> None:
+    out, worst = console(), certificate.worst
+    table = _table(
+        f"{certificate.model}: mean gradients of {certificate.samples} samples, integers beside torch",
+        "tensor", "elements", "same activations: cosine", "error", "float activations: cosine", "error", numbers=5,
+    )  # fmt: skip
+    for row in certificate.rows:
+        same, free = f"{row.cosine_same:.6f}", f"{row.cosine_float:.4f}"
+        table.add_row(row.short_name, _n(row.size), same, f"{row.error_same:.1e}", free, f"{row.error_float:.1e}")
+    out.print(table)
+    curves = _table(f"mean loss, rate {certificate.rate:.3g}", "step", "integer", "rounded", "float",
+                    numbers=3)  # fmt: skip
+    for step, losses in enumerate(zip(*(curve.losses for curve in certificate.curves), strict=True)):
+        curves.add_row(str(step + 1), *(f"{loss:.4f}" for loss in losses))
+    out.print(curves)
+    word = "holds" if certificate.holds(threshold) else "DOES NOT HOLD"
+    out.print(f"{word}: least cosine {worst.cosine_same:.6f} ('{worst.short_name}'), threshold {threshold:g}")
 
 
 def show_model(model: ModelFigures) -> None:

@@ -24,6 +24,8 @@ from tinytrain.train.head import with_trained_head
 from tinytrain.train.scheme import classifier_node
 
 ACTIVATIONS = ("float", "masked", "quantized")
+WEIGHTS = ("float", "rounded")
+LIMITS = {"int8": 127, "int16": 127 * 256, "int32": 2**31 - 1}  # of a trained integer
 
 
 class TorchModel:
@@ -38,22 +40,30 @@ class TorchModel:
                  "masked": the same values, but no gradient passes where the nearest integer is at a bound of the clamp,
                  which is where the int8 network lets none pass (half a step around a ReLU's zero).
                  "quantized": rounded to the int8 network's integers, too; gradients pass straight through the rounding.
+    weights:     "float": as they are. "rounded": what trains is used as the int8 network uses it, rounded to integers
+                 and held within their range; gradients pass straight through, and the leaves keep their fractions, as
+                 masters do.
 
     Where `integers` are given with a batch (int8 [N, *shape] by tensor name, as the int8 network computed them), every
     activation takes exactly these values: what is left of a difference is the gradients' arithmetic alone.
     """
 
     def __init__(
-        self, graph: Graph, scheme: Scheme | None = None, dtype: str = "float32", activations: str = "float"
-    ) -> None:
-        if activations not in ACTIVATIONS or dtype not in ("float32", "float64"):
-            raise DataError(f"a torch model with {activations} activations in {dtype}", why="there is no such mode")
+        self, graph: Graph, scheme: Scheme | None = None, dtype: str = "float32", activations: str = "float",
+        weights: str = "float",
+    ) -> None:  # fmt: skip
+        if activations not in ACTIVATIONS or weights not in WEIGHTS or dtype not in ("float32", "float64"):
+            raise DataError(
+                f"a torch model with {activations} activations and {weights} weights in {dtype}",
+                why="there is no such mode",
+            )
         self._torch = torch_module()
         self.scheme = all_weights(graph) if scheme is None else scheme
         self.graph = with_trained_head(graph, self.scheme)
-        self.dtype, self.activations = getattr(self._torch, dtype), activations
+        self.dtype, self.activations, self.weights = getattr(self._torch, dtype), activations, weights
         self.constants: dict[tuple[str, int], Any] = {}  # (node, input index) -> leaf, or constant
         self.parameters: dict[str, Any] = {}
+        self.steps: dict[str, Any] = {}  # real value of one integer step of each parameter
         self.masks: dict[str, Any] = {}  # of trained parameters: 1 where the scheme trains, 0 elsewhere
         for node in self.graph.nodes:
             self._add_constants(node)
@@ -133,7 +143,8 @@ class TorchModel:
             known = self.parameters.get(name)
             if known is None or not np.array_equal(known.detach().numpy(), self._tensor(real).numpy()):
                 known = self._tensor(real)  # a bias means something else behind another scale
-                self.parameters.setdefault(name, known)
+                if name not in self.parameters:
+                    self.parameters[name], self.steps[name] = known, self._tensor(scale)
             self.constants[node.name, index] = known
 
     def _add_masks(self, node: Node, update: LayerUpdate) -> None:
@@ -169,11 +180,19 @@ class TorchModel:
     def node_value(self, node: Node, known: Mapping[str, Any], integers: Mapping[str, np.ndarray] | None = None) -> Any:
         """The output of one node, from the activations it reads."""
         inputs = [
-            self.constants[node.name, index] if (node.name, index) in self.constants else known[name]
+            self._constant(node, index) if (node.name, index) in self.constants else known[name]
             for index, name in enumerate(node.inputs)
         ]
         y = lookup(node.op).floating(self.graph, node, *inputs)
         return self._held(node, y, integers) if lookup(node.op).saturates else y
+
+    def _constant(self, node: Node, index: int) -> Any:
+        value, name = self.constants[node.name, index], node.inputs[index]
+        if self.weights == "float" or name not in self.masks:
+            return value
+        step, limit = self.steps[name], LIMITS[self.graph[name].dtype]
+        rounded = self._torch.floor(value.detach() / step + 0.5).clamp(-limit, limit) * step
+        return value + (rounded - value).detach()
 
     def _held(self, node: Node, y: Any, integers: Mapping[str, np.ndarray] | None) -> Any:
         """The output as the network holds it."""
