@@ -22,6 +22,7 @@ COMMON = ROOT / "common"  # start-up, harness and linker template, shared by eve
 GRAIN = 32  # bytes: the finest step either Arm MPU can enforce, hence the finest memory size
 
 _UNITS = {"": 1, "K": 1024, "KB": 1024, "KIB": 1024, "M": 1024**2, "MB": 1024**2, "MIB": 1024**2}
+_UNITS |= {"G": 1024**3, "GB": 1024**3, "GIB": 1024**3}
 
 
 @dataclass(frozen=True)
@@ -94,10 +95,12 @@ def names() -> list[str]:
 
 def parse_size(text: str | int) -> int:
     """'256K', '1M', '320 KB' or '262144' in bytes; K is 1024."""
-    match = re.fullmatch(r"\s*(\d+)\s*([KM]?(?:I?B)?)\s*", str(text).upper())
+    match = re.fullmatch(r"\s*(\d+)\s*([KMG]?(?:I?B)?)\s*", str(text).upper())
     unit = _UNITS.get(match[2].removeprefix("B")) if match else None
     if match is None or unit is None:
-        raise BoardError(f"'{text}' is not a memory size", fix="write bytes, or a number with K or M: 256K, 1M, 200000")
+        raise BoardError(
+            f"'{text}' is not a memory size", fix="write bytes, or a number with K, M or G: 256K, 1M, 200000"
+        )
     return int(match[1]) * unit
 
 

@@ -7,12 +7,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tinytrain.api import certify, export, load, plan, run
+    from tinytrain.api import certify, export, fit, load, plan, run
     from tinytrain.data import Dataset, InputSpec, load_data
 
     __version__: str
 
-__all__ = ["Dataset", "InputSpec", "__version__", "certify", "export", "load", "load_data", "plan", "run"]
+__all__ = ["Dataset", "InputSpec", "__version__", "certify", "export", "fit", "load", "load_data", "plan", "run"]
 
 _HOMES = {
     "load": "tinytrain.api",
@@ -20,6 +20,7 @@ _HOMES = {
     "export": "tinytrain.api",
     "run": "tinytrain.api",
     "certify": "tinytrain.api",
+    "fit": "tinytrain.api",
     "Dataset": "tinytrain.data",
     "InputSpec": "tinytrain.data",
     "load_data": "tinytrain.data",

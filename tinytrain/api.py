@@ -5,27 +5,31 @@ graph = tinytrain.load("model.onnx")
 plan = tinytrain.plan("model.onnx", board="stm32f746", data="pets.npz", sram="256K")
 folder = tinytrain.export(plan, "firmware")
 report = tinytrain.run(folder, "pets.npz", epochs=3)
+report = tinytrain.fit("model.onnx", "pets.npz", scheme="all", epochs=12, seeds=3)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tinytrain import boards as board_catalogue
+from tinytrain.augment import Augment
 from tinytrain.boards import Board, parse_size
 from tinytrain.certificates import Certificate, certify_network
-from tinytrain.data import Dataset, InputSpec, check_data, gather_samples, load_data
+from tinytrain.data import Dataset, InputSpec, check_data, drawn_samples, gather_samples, load_data
 from tinytrain.errors import SchemeError
 from tinytrain.frontends import load_model
 from tinytrain.graph import Graph
+from tinytrain.learning import FitProgress, FitReport, Settings
+from tinytrain.learning import fit as run_trainings
 from tinytrain.planner import Plan, export_plan, make_plan
 from tinytrain.planner.make import Samples
-from tinytrain.session import run_training
-from tinytrain.train import Loss, Scheme, all_weights, load_scheme, parse_scheme
+from tinytrain.session import RATE_PER_SAMPLE, run_training
+from tinytrain.train import Loss, Scheme, all_weights, load_scheme, parse_fields, parse_scheme
 from tinytrain.train.loss import parse_loss
 
 PLANNING_SAMPLES = 1024  # at most; importance and exponents are measured on a few of them
@@ -131,10 +135,59 @@ def certify(
     return certify_network(graph, named, x, y, rate, progress=progress)
 
 
+def fit(
+    model: Path | str,
+    data: Dataset | Path | str,
+    *,
+    scheme: Scheme | Mapping[str, Any] | Path | str = "head",
+    scheme_key: str | None = None,
+    classes: int | None = None,
+    epochs: int = 12,
+    batch: int = 8,
+    lr: float | None = None,
+    schedule: str = "cosine",
+    augment: Augment | str = "",
+    seeds: int | Sequence[int] = 1,
+    eval_count: int | None = None,
+    eval_every: int = 1,
+    overrides: Mapping[str, Any] | None = None,
+    head_start: bool = True,
+    jobs: int = 1,
+    checkpoint: Path | str | None = None,
+    cache: int | str = "4G",
+    progress: Callable[[FitProgress], None] = lambda moment: None,
+) -> FitReport:
+    """Train a scheme on the host runtime, with the bits a board would have, once per seed.
+
+    scheme:     as of `plan`; "head", the classifier alone, by default
+    batch:      samples per update; the scheme accumulates where it is more than 1
+    lr:         of a batch's mean gradient (default: 0.005 times the batch)
+    augment:    an Augment, or its text, "flip,shift=4,crop=0.875,gain=0.1"
+    seeds:      the seeds, or how many: 0, 1, ...
+    eval_count: test samples for accuracy (default: all); eval_every: epochs between two evaluations
+    overrides:  fields of the scheme to replace, in its JSON form: update, scaling, gradients, optimizer, loss
+    head_start: also train the classifier alone for one epoch, for comparison
+    jobs:       processes over which the seeds are spread
+    checkpoint: a folder for the state at every epoch's end; an interrupted call goes on from it, with the same bits
+    cache:      bytes for what frozen layers compute, which is then computed once per sample
+    Errors: ModelError, DataError, SchemeError, OutputError.
+    """
+    settings = Settings(
+        epochs, batch, RATE_PER_SAMPLE * batch if lr is None else lr, schedule,
+        Augment.parse(augment) if isinstance(augment, str) else augment, eval_count, eval_every, parse_size(cache),
+    )  # fmt: skip
+    chosen = _scheme(scheme, scheme_key)
+    assert chosen is not None
+    return run_trainings(
+        model, data, chosen, settings, seeds=range(seeds) if isinstance(seeds, int) else seeds,
+        overrides=parse_fields(overrides or {}), classes=classes, head_start=head_start, jobs=jobs,
+        checkpoint=checkpoint, progress=progress,
+    )  # fmt: skip
+
+
 def planning_samples(data: Dataset, spec: InputSpec, seed: int) -> Samples:
-    """Some training samples in random order, as a planner needs them: data is often sorted by class."""
-    chosen = np.random.default_rng(seed).permutation(len(data.x_train))[:PLANNING_SAMPLES]
-    return Samples(gather_samples(data.x_train, chosen, spec), data.y_train[chosen], data.class_count)
+    """Some training samples, as a planner needs them."""
+    return Samples(*drawn_samples(data, spec, PLANNING_SAMPLES, seed), data.class_count)
 
 
 def _scheme(

@@ -155,6 +155,12 @@ def gather_samples(x: np.ndarray, indices: np.ndarray, input_spec: InputSpec, fl
     return out
 
 
+def drawn_samples(data: Dataset, input_spec: InputSpec, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(quantized training samples, labels): `count` at most, in random order, because data is often sorted by class."""
+    chosen = np.random.default_rng(seed).permutation(len(data.x_train))[:count]
+    return gather_samples(data.x_train, chosen, input_spec), data.y_train[chosen]
+
+
 def _quantize(real: np.ndarray, input_spec: InputSpec) -> np.ndarray:
     integers = np.rint(np.asarray(real, np.float64) / input_spec.scale) + input_spec.zero_point
     return np.clip(integers, -128, 127).astype(np.int8)

@@ -24,13 +24,17 @@ _ClickException: Any = _UsageError.__base__
 INTERRUPTED, FAILED = 130, 1
 
 
+class Interrupted(Exception):
+    """Ctrl-C, and where it stopped the command."""
+
+
 class Application(TyperGroup):
     """The group of all commands."""
 
     def main(self, args: Sequence[str] | None = None, *positional: Any, **options: Any) -> NoReturn:
         """Run one command and exit."""
         arguments = list(sys.argv[1:] if args is None else args)
-        as_json = "--json" in arguments
+        as_json, where = "--json" in arguments, ""
         try:
             result = super().main(arguments, *positional, **{**options, "standalone_mode": False})
             code = result if isinstance(result, int) else 0
@@ -39,6 +43,8 @@ class Application(TyperGroup):
         except _ClickException as error:
             # without any argument typer has printed the help already
             code = error.exit_code if not arguments else show_error(_usage(error), as_json)
+        except Interrupted as stop:
+            code, where = INTERRUPTED, str(stop)
         except (KeyboardInterrupt, typer.Abort):
             code = INTERRUPTED
         except Exception as error:
@@ -47,7 +53,8 @@ class Application(TyperGroup):
             show_error(_bug(error), as_json)
             code = FAILED
         if code == INTERRUPTED:
-            show_error(TinytrainError("interrupted", why="Ctrl-C; nothing half-written was left behind"), as_json)
+            interrupted = TinytrainError("interrupted", where=where, why="Ctrl-C; nothing half-written was left behind")
+            show_error(interrupted, as_json)
         sys.exit(code)
 
 

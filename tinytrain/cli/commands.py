@@ -45,7 +45,7 @@ class Schedule(enum.StrEnum):
     CONSTANT = "constant"
 
 
-def _example(arguments: str) -> str:
+def example(arguments: str) -> str:
     """The last lines of a command's help."""
     return f"Example:\n\n[bold]tinytrain {arguments}[/]"
 
@@ -72,11 +72,11 @@ def _root(
     """Train neural networks on microcontrollers, inside a memory budget known to the byte.
 
     [bold]inspect[/] a model, [bold]plan[/] its training for a board, [bold]export[/] firmware,
-    [bold]run[/] it on the emulated board.
+    [bold]run[/] it on the emulated board; [bold]fit[/] tells what a scheme learns.
     """
 
 
-@app.command(epilog=_example("inspect model.onnx"))
+@app.command(epilog=example("inspect model.onnx"))
 def inspect(
     model: Annotated[Path, typer.Argument(help="An int8 .tflite file, or an ONNX file with QDQ nodes.")],
     text: Annotated[bool, typer.Option("--text", help="Print the graph as text.")] = False,
@@ -99,7 +99,7 @@ def inspect(
         show_model(figures)
 
 
-@app.command(epilog=_example("plan net.onnx --data pets.npz --board stm32f746 --sram 256K -o plan.json"))
+@app.command(epilog=example("plan net.onnx --data pets.npz --board stm32f746 --sram 256K -o plan.json"))
 def plan(
     model: Annotated[Path, typer.Argument(help="An int8 .tflite file, or an ONNX file with QDQ nodes.")],
     board: Annotated[str, typer.Option(help="The board; `tinytrain boards` lists them.")],
@@ -170,7 +170,7 @@ def _loss(text: str | None) -> Any:
         raise SchemeError(f"--loss {text} is no JSON", why=str(error)) from None
 
 
-@app.command(epilog=_example("export plan.json -o firmware/"))
+@app.command(epilog=example("export plan.json -o firmware/"))
 def export(
     plan: Annotated[Path, typer.Argument(help="What `tinytrain plan -o` wrote.", metavar="PLAN.json")],
     output: Annotated[Path, typer.Option("-o", "--output", help="A folder that does not exist yet.", metavar="FOLDER")],
@@ -189,7 +189,7 @@ def export(
         show_export(facts)
 
 
-@app.command(epilog=_example("run firmware/ --data pets.npz --epochs 3"))
+@app.command(epilog=example("run firmware/ --data pets.npz --epochs 3"))
 def run(
     firmware: Annotated[Path, typer.Argument(help="What `tinytrain export` wrote.", metavar="FOLDER")],
     data: Annotated[Path, typer.Option(help="An .npz file, or a folder of class folders of images.")],
@@ -241,7 +241,7 @@ def run(
         raise typer.Exit(FAILED)
 
 
-@app.command(epilog=_example("certify model.onnx --scheme all"))
+@app.command(epilog=example("certify model.onnx --scheme all"))
 def certify(
     model: Annotated[Path, typer.Argument(help="An int8 .tflite file, or an ONNX file with QDQ nodes.")],
     data: Annotated[
@@ -281,7 +281,7 @@ def certify(
         raise typer.Exit(FAILED)
 
 
-@app.command(epilog=_example("boards"))
+@app.command(epilog=example("boards"))
 def boards(as_json: Json = False) -> None:
     """List the boards that can be planned for and emulated."""
     from tinytrain.boards import all_boards

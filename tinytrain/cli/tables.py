@@ -12,6 +12,7 @@ from rich.table import Table
 
 from tinytrain.boards import Board
 from tinytrain.certificates import Certificate
+from tinytrain.learning import FitReport
 from tinytrain.planner import Plan
 from tinytrain.report.model import ModelFigures, uint8_meaning
 from tinytrain.session import RunReport
@@ -215,3 +216,27 @@ def _percent(share: float | None) -> str:
 
 def _of(total: int | None, budget: int | None) -> str:
     return "" if not budget or total is None else f"of {budget:,}, {budget - total:,} left"
+
+
+def show_fit(report: FitReport) -> None:
+    """Accuracy epoch by epoch, a column per seed; then the means."""
+    out = console()
+    runs = report.runs
+    table = _table(
+        f"{report.model} on {report.data}: test accuracy", "epoch", "loss", *(f"seed {run.seed}" for run in runs),
+        numbers=len(runs) + 1,
+    )  # fmt: skip
+    table.add_row("before", "", *(_percent(run.before) for run in runs))
+    for index, epochs in enumerate(zip(*(run.epochs for run in runs), strict=True)):
+        loss = sum(epoch.loss for epoch in epochs) / len(epochs)
+        table.add_row(str(index + 1), f"{loss:.4f}", *(_percent(epoch.accuracy) for epoch in epochs))
+    out.print(table)
+    facts = report.as_dict()
+    spread = facts["accuracy"]["std"]
+    deviation = f" (standard deviation {100 * spread:.2f} over {len(runs)} seeds)" if spread is not None else ""
+    out.print(f"accuracy     {_percent(report.accuracy)}{deviation}, {report.evaluated:,} test samples")
+    if report.head_start is not None:
+        out.print(f"head start   {_percent(report.head_start)} after one epoch of the classifier alone")
+    sizes = ", ".join(f"{name} {_n(size)}" for name, size in report.sram.items() if name != "total")
+    out.print(f"SRAM         {_n(report.sram['total'])} B without stack and statics: {sizes}")
+    out.print(f"speed        {facts['steps_per_second']} steps per second on this machine")

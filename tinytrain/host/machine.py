@@ -33,7 +33,8 @@ class Machine:
             space: _aligned_zeros(program.sizes[space]) for space in Space if space is not Space.CONSTANTS
         }
         self._constants = [_aligned_copy(array.data) for array in program.constants]
-        self._program = self._load()
+        self._rows = self._load()
+        self._parts: dict[tuple[int, int | None], Any] = {}
         self.reset()
 
     # --- execution ---
@@ -43,19 +44,26 @@ class Machine:
         for space, image in self.program.images.items():
             self.memory[space][:] = image
 
-    def run(self, phases: Iterable[Phase]) -> None:
-        """Execute the rows of the given phases."""
-        self._runtime.lib.tt_run(self._program, sum(1 << phase for phase in phases))
+    def run(self, phases: Iterable[Phase], first: int = 0, end: int | None = None) -> None:
+        """Execute the rows of the given phases; `first` and `end` narrow them to rows first .. end - 1."""
+        self._runtime.lib.tt_run(self._rows_of(first, end), sum(1 << phase for phase in phases))
 
     def infer(self, sample: np.ndarray) -> np.ndarray:
         """Forward only: the output tensor's value (a copy)."""
         self.set_input(sample)
-        self.run([Phase.FORWARD])
+        return self.forward()
+
+    def forward(self, first: int = 0) -> np.ndarray:
+        """`infer` for a sample that is loaded already: from row `first` on, where the rows before it have run."""
+        self.run((Phase.FORWARD,), first)
         return self.read(self.program.output)
 
     def predict(self, sample: np.ndarray) -> int:
         """Forward only: the class of the largest logit, of a single one logit > 0; 0 where there are no labels."""
-        logits = self.infer(sample).reshape(-1)
+        return self.predicted(self.infer(sample).reshape(-1))
+
+    def predicted(self, logits: np.ndarray) -> int:
+        """The class that the outputs [N] of a forward pass name."""
         if self.program.labels == 0:
             return 0
         return int(np.argmax(logits)) if logits.size > 1 else int(logits[0] > 0)
@@ -70,13 +78,18 @@ class Machine:
         Errors: DataError where one is missing or outside its range; nothing changes then.
         """
         self.set_input(sample)
-        self._set_answer(label, target)
-        self.run(STEP)
+        self.set_answer(label, target)
+        return self.step()
+
+    def step(self, first: int = 0) -> tuple[float, int]:
+        """`train_step` for a loaded sample and label: from row `first` on, where the rows before it have run."""
+        self.run(STEP, first)
         self.view("hyper")[3] += 1
         loss, predicted = self.view("result")
         return float(loss) / 65536, int(predicted)
 
-    def _set_answer(self, label: int | None, target: np.ndarray | None) -> None:
+    def set_answer(self, label: int | None, target: np.ndarray | None = None) -> None:
+        """What the loss compares with, as `train_step` takes it. Errors: DataError."""
         program = self.program
         if program.labels:
             if label is None or not 0 <= label < program.labels:
@@ -142,8 +155,18 @@ class Machine:
             row.kernel = ffi.cast("tt_kernel", ffi.addressof(lib, spec.kernel))
             row.args = args
             row.phase = int(spec.phase)
-        self._keep.append(rows)
-        return ffi.new("tt_program *", {"rows": rows, "row_count": len(self.program.rows)})
+        return rows
+
+    def _rows_of(self, first: int, end: int | None) -> Any:
+        """A tt_program of the rows first .. end - 1, made once."""
+        if (first, end) not in self._parts:
+            count = len(self.program.rows)
+            last = count if end is None else end
+            if not 0 <= first <= last <= count:
+                raise ValueError(f"rows {first} to {last} of {count}")
+            part = {"rows": self._rows + first, "row_count": last - first}
+            self._parts[first, end] = self._runtime.ffi.new("tt_program *", part)
+        return self._parts[first, end]
 
     def _values(self, args: Mapping[str, Any], struct: Any) -> dict[str, Any]:
         """Arguments as cffi takes them; the fields of the C struct (a name or a type) and of `args` are the same."""

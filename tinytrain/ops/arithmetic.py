@@ -197,20 +197,21 @@ def rounding_key(state: np.ndarray) -> int:
 _WORD = 0xFFFFFFFF
 
 
-def random_words(seed: int, stream: int, step: int, count: int) -> np.ndarray:
+def random_words(seed: int, stream: int, step: int | np.ndarray, count: int) -> np.ndarray:
     """Counter-based generator: word i of a stream at a step, uint32[count]; the same on every machine.
 
-    Two rounds of a 32-bit integer hash (multiply and xor-shift) over seed, stream, step and index.
+    Two rounds of a 32-bit integer hash (multiply and xor-shift) over seed, stream, step and index. An array of steps
+    [N] gives words [N, count].
     """
     key = _hash_word(np.uint64((seed ^ (stream * 0x9E3779B9)) & _WORD))
-    key = _hash_word((key + np.uint64(step & _WORD)) & np.uint64(_WORD))
-    return words_of_key(int(key), count)
+    steps = np.asarray(step, np.int64).astype(np.uint64)[..., None]
+    return words_of_key(_hash_word((key + steps) & np.uint64(_WORD)), count)
 
 
-def words_of_key(key: int, count: int) -> np.ndarray:
-    """The first `count` random words of a key, uint32."""
+def words_of_key(key: int | np.ndarray, count: int) -> np.ndarray:
+    """The first `count` random words of a key, uint32; of keys [N, 1]: [N, count]."""
     index = np.arange(count, dtype=np.uint64)
-    return _hash_word((index * np.uint64(0x9E3779B9) + np.uint64(key)) & np.uint64(_WORD)).astype(np.uint32)
+    return _hash_word((index * np.uint64(0x9E3779B9) + np.asarray(key, np.uint64)) & np.uint64(_WORD)).astype(np.uint32)
 
 
 def _hash_word(x: np.ndarray | np.uint64) -> np.ndarray:

@@ -66,7 +66,7 @@ def make_plan(
     forward = load_model(model)
     given = scheme(forward) if callable(scheme) else scheme
     start = _start(forward, given, samples, classes, update, accumulate)
-    start = _with_loss(forward, start, loss or start.loss, samples)
+    start = with_outputs(forward, start.but(loss=loss or start.loss), samples.classes if samples else None)
     if samples is not None and not start.loss.needs_target:
         samples = replace(samples, targets=None)
     require_fit(account(training_graph(forward, start), board), board, smallest=True)
@@ -78,8 +78,8 @@ def make_plan(
         chosen = start.but(layers=given.layers)
     found = account(training_graph(forward, chosen), board, overhead)
     require_fit(found, board, smallest=False)
-    data = samples or Samples(*random_samples(found, seed))
-    exponents = measure_exponents(found, data.x, data.y, data.targets)
+    data = samples or Samples(*random_samples(found.graph, found.program, seed))
+    exponents = measure_exponents(found.graph, found.program, data.x, data.y, data.targets)
     final = account(training_graph(forward, chosen, exponents), board, overhead)
     notes: tuple[str, ...] = ()
     try:
@@ -104,23 +104,27 @@ def _start(
     )  # fmt: skip
 
 
-def _with_loss(forward: Graph, start: Scheme, loss: Loss, samples: Samples | None) -> Scheme:
-    """The least scheme with its loss, and the outputs that the data needs for it."""
+def with_outputs(forward: Graph, scheme: Scheme, labels: int | None) -> Scheme:
+    """The scheme with the outputs that its loss and the data need; labels: how many the data has, None where unknown.
+
+    Errors: DataError where there are more labels than the scheme says.
+    """
     own = forward[classifier_node(forward).outputs[0]].size
-    labels = None if samples is None or loss.kind == "mean_squared_error" else samples.classes
-    wanted = start.classes
-    if loss.kind == "binary_cross_entropy" and wanted is None and own != 1:
+    binary = scheme.loss.kind == "binary_cross_entropy"
+    wanted = scheme.classes
+    if scheme.loss.kind == "mean_squared_error":
+        labels = None
+    if binary and wanted is None and own != 1:
         wanted = 1
-    if loss.kind == "cross_entropy" and wanted is None and labels not in (None, own):
+    if scheme.loss.kind == "cross_entropy" and wanted is None and labels not in (None, own):
         wanted = max(2, labels or 0)
-    count = loss.labels(own if wanted is None else wanted)
+    count = scheme.loss.labels(own if wanted is None else wanted)
     if labels is not None and labels > count:
-        binary = loss.kind == "binary_cross_entropy"
         raise DataError(
             f"the data has a label {labels - 1}, but there are {count} classes",
             fix='the loss "cross_entropy" is for more than two classes' if binary else f"--classes {labels}",
         )
-    return start.but(loss=loss, classes=wanted)
+    return scheme.but(classes=wanted)
 
 
 def _overhead(forward: Graph, start: Scheme, board: Board) -> Overhead:

@@ -5,9 +5,10 @@ from tinytrain.session.commands import Session, prepare
 from tinytrain.session.replay import Replay, replay
 from tinytrain.session.report import EpochReport, RunReport
 from tinytrain.session.schedule import SCHEDULES, Step, training_steps
-from tinytrain.session.session import RunProgress, run_training
+from tinytrain.session.session import RATE_PER_SAMPLE, RunProgress, run_training
 
 __all__ = [
+    "RATE_PER_SAMPLE",
     "SCHEDULES",
     "EpochReport",
     "Replay",

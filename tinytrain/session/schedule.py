@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinytrain.augment import mirrored
 from tinytrain.errors import DataError
 
 SCHEDULES = ("cosine", "constant")
@@ -48,20 +49,20 @@ def training_steps(
 ) -> list[Step]:
     """`epochs` passes over the samples, each in a new order, or `steps` steps; with both, whichever ends first.
 
-    The gradient of a batch is the mean over its samples. flip: mirror every other sample, at random.
+    The gradient of a batch is the mean over its samples. flip: mirror every other sample, at random (augment.py).
     """
     _check(epochs, steps, batch, lr, schedule)
     whole = (epochs or math.ceil((steps or 0) / len(labels))) * len(labels)
     total = whole if steps is None else min(whole, steps)
     updates = math.ceil(total / batch)
-    drawn = _draw(len(labels), total, seed, flip)
+    flips = mirrored(seed, total) & flip
     made = []
-    for index, (epoch, sample, flipped) in enumerate(drawn):
+    for index, (epoch, sample) in enumerate(_draw(len(labels), total, seed)):
         update = index // batch
         size = min(batch, total - update * batch)
         rate = float(np.float32(lr * _share_of_rate(schedule, update, updates) / size))
         ends = index % batch == batch - 1 or index == total - 1
-        made.append(Step(sample, int(labels[sample]), rate, epoch, ends, flipped))
+        made.append(Step(sample, int(labels[sample]), rate, epoch, ends, bool(flips[index])))
     return made
 
 
@@ -77,14 +78,12 @@ def _check(epochs: int | None, steps: int | None, batch: int, lr: float, schedul
         raise DataError(f"there is no schedule '{schedule}'", fix=f"--schedule {' or '.join(SCHEDULES)}")
 
 
-def _draw(count: int, total: int, seed: int, flip: bool) -> Iterator[tuple[int, int, bool]]:
-    """(epoch, sample, flipped), `total` times."""
+def _draw(count: int, total: int, seed: int) -> Iterator[tuple[int, int]]:
+    """(epoch, sample), `total` times."""
     rng = np.random.default_rng(seed)
     for start in range(0, total, count):
-        order = rng.permutation(count)
-        flips = rng.integers(0, 2, count) if flip else np.zeros(count, np.int64)
-        for sample in order[: total - start]:
-            yield start // count, int(sample), bool(flips[sample])
+        for sample in rng.permutation(count)[: total - start]:
+            yield start // count, int(sample)
 
 
 def _share_of_rate(schedule: str, update: int, updates: int) -> float:

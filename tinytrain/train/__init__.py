@@ -11,6 +11,7 @@ from tinytrain.train.scheme import (
     all_weights,
     classifier_node,
     load_scheme,
+    parse_fields,
     parse_scheme,
     published_scheme,
     trainable_layers,
@@ -18,5 +19,5 @@ from tinytrain.train.scheme import (
 
 __all__ = [
     "LayerUpdate", "Loss", "Optimizer", "Scheme", "Slice", "all_weights", "classifier_node", "load_scheme",
-    "parse_scheme", "published_scheme", "trainable_layers", "training_graph",
+    "parse_fields", "parse_scheme", "published_scheme", "trainable_layers", "training_graph",
 ]  # fmt: skip

@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -129,17 +129,24 @@ def parse_scheme(document: Mapping[str, Any], graph: Graph) -> Scheme:
                 f"the scheme names a layer '{name}' that the model does not have", fix=f"layers: {known}, ..."
             )
         layers[name] = _parse_layer(graph, by_name[name], entry)
-    scheme = Scheme(
-        layers, document.get("classes"), document.get("update", "master"), bool(document.get("accumulate", False)),
-        document.get("scaling", "qas"), document.get("gradients", "int16"),
-        parse_optimizer(document.get("optimizer", "sgd")), parse_loss(document.get("loss", "cross_entropy")),
-    )  # fmt: skip
-    choices: dict[str, tuple[str, ...]] = {"update": UPDATES, "scaling": SCALINGS, "gradients": GRADIENTS}
-    for name, allowed in choices.items():
-        if (value := getattr(scheme, name)) not in allowed:
-            raise SchemeError(f"unknown {name} '{value}'", fix=f'"{name}": {" or ".join(allowed)}')
+    fields = {name: value for name, value in document.items() if name != "layers"}
+    scheme = Scheme(layers, **parse_fields(fields))
     _check_classes(scheme)
     return scheme
+
+
+def parse_fields(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a scheme other than its layers, from their JSON form. Errors: SchemeError."""
+    fields = dict(document)
+    choices: dict[str, tuple[str, ...]] = {"update": UPDATES, "scaling": SCALINGS, "gradients": GRADIENTS}
+    for name, allowed in choices.items():
+        if name in fields and fields[name] not in allowed:
+            raise SchemeError(f"unknown {name} '{fields[name]}'", fix=f'"{name}": {" or ".join(allowed)}')
+    parsers: dict[str, Callable[[Any], Any]] = {"optimizer": parse_optimizer, "loss": parse_loss, "accumulate": bool}
+    fields |= {name: parse(fields[name]) for name, parse in parsers.items() if name in fields}
+    if unknown := sorted(set(fields) - (set(FIELDS) - {"layers"})):
+        raise SchemeError(f"a scheme has no field '{unknown[0]}'", fix="see docs/architecture.md, 'Scheme'")
+    return fields
 
 
 def _check_classes(scheme: Scheme) -> None:

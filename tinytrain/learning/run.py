@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One training on the host runtime: the steps of a board, epoch by epoch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+
+from tinytrain.host import Machine
+from tinytrain.host.prefix import PrefixCache
+from tinytrain.learning.checkpoint import Checkpoint, State
+from tinytrain.learning.report import FitEpoch, SeedRun
+from tinytrain.learning.task import Task
+from tinytrain.session.schedule import Step
+
+PROGRESS_EVERY = 16  # steps
+
+
+@dataclass(frozen=True)
+class FitProgress:
+    """Where a training is.
+
+    seed, epoch: of what runs, the epoch from 1 on (0: before the first); stage: "train" or "evaluate"
+    done, total: steps of the whole training, or test samples
+    loss, train_accuracy: of the epoch so far; accuracy: of the latest evaluation; None where not yet known
+    """
+
+    seed: int
+    stage: str
+    epoch: int
+    epochs: int
+    done: int
+    total: int
+    loss: float | None = None
+    train_accuracy: float | None = None
+    accuracy: float | None = None
+
+
+Callback = Callable[[FitProgress], None]
+
+
+class Run:
+    """A training with one seed. Its results depend on the task and the seed alone, not on what is cached or resumed.
+
+    cache: for all runs of one task; the frozen prefix does not know a seed
+    """
+
+    def __init__(self, task: Task, seed: int, cache: PrefixCache, checkpoint: Checkpoint | None = None) -> None:
+        self.task, self.seed, self.cache, self.checkpoint = task, seed, cache, checkpoint
+        self.steps = task.settings.steps(task.train.y, seed)
+        self.machine = Machine(task.program)
+        self.machine.set_seed(seed)
+        self.state = (checkpoint.load(self.machine) if checkpoint else None) or State()
+
+    def finish(self, progress: Callback) -> SeedRun:
+        """Train what is left to be trained."""
+        state, settings = self.state, self.task.settings
+        if not state.epochs and state.before is None:
+            state.before = self.evaluate(progress)
+        for epoch, steps in groupby(self.steps[state.steps :], key=lambda step: step.epoch):
+            started = time.perf_counter()
+            loss, share = self._train(epoch, list(steps), progress)
+            state.seconds += time.perf_counter() - started
+            last = epoch + 1 == settings.epochs
+            due = last or (epoch + 1) % settings.eval_every == 0
+            accuracy = self.evaluate(progress) if due else None
+            state.epochs.append(FitEpoch(loss, share, accuracy, self.machine.parameters_crc32()))
+            if self.checkpoint:
+                self.checkpoint.save(self.machine, state)
+            self._report(progress, "train", len(self.steps) if last else state.steps)
+        return SeedRun(self.seed, state.before, tuple(state.epochs), len(self.steps), state.seconds)
+
+    def evaluate(self, progress: Callback) -> float | None:
+        """Share of the test samples that are right; None if there are none."""
+        test, right = self.task.test, 0
+        for index in range(len(test.y)):
+            first = self.cache.load(self.machine, ("test", index), lambda index=index: test.x[index])  # type: ignore[misc]
+            right += self.machine.predicted(self.machine.forward(first)) == int(test.y[index])
+            if index % PROGRESS_EVERY == 0:
+                self._report(progress, "evaluate", index, len(test.y))
+        return right / len(test.y) if len(test.y) else None
+
+    def _train(self, epoch: int, steps: list[Step], progress: Callback) -> tuple[float, float]:
+        """(mean loss, share of right predictions) of an epoch."""
+        machine, state, accumulates = self.machine, self.state, self.task.accumulates
+        loss, right, rate = 0.0, 0, None
+        for done, step in enumerate(steps, 1):
+            if step.rate != rate:
+                rate = step.rate
+                machine.set_learning_rate(rate)
+            first = self._load(step, state.steps)
+            machine.set_answer(step.label)
+            step_loss, predicted = machine.step(first)
+            if accumulates and step.ends_batch:
+                machine.apply()
+            loss, right = loss + step_loss, right + (predicted == step.label)
+            state.steps += 1
+            if done % PROGRESS_EVERY == 0:
+                self._report(progress, "train", state.steps, loss=loss / done, train_accuracy=right / done)
+        return loss / len(steps), right / len(steps)
+
+    def _load(self, step: Step, number: int) -> int:
+        """Put the sample of a step into the machine -> the first row to be run."""
+        augment, train = self.task.settings.augment, self.task.train
+        key = ("train", step.sample, step.flipped) if augment.fixed else None
+
+        def sample() -> np.ndarray:
+            return augment.apply(train.x[step.sample], self.task.zero_point, self.seed, number)
+
+        return self.cache.load(self.machine, key, sample)
+
+    def _report(
+        self, progress: Callback, stage: str, done: int, total: int | None = None, loss: float | None = None,
+        train_accuracy: float | None = None,
+    ) -> None:  # fmt: skip
+        state = self.state
+        if loss is None and state.epochs:
+            loss, train_accuracy = state.epochs[-1].loss, state.epochs[-1].train_accuracy
+        seen = [epoch.accuracy for epoch in state.epochs if epoch.accuracy is not None]
+        epoch = min(len(state.epochs) + 1, self.task.settings.epochs)
+        progress(FitProgress(
+            self.seed, stage, epoch, self.task.settings.epochs, done, total or len(self.steps), loss, train_accuracy,
+            seen[-1] if seen else state.before,
+        ))  # fmt: skip
