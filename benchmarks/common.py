@@ -41,15 +41,15 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def publish(section: str, text: str) -> None:
-    """Print a section; with --write, put it between its markers in docs/benchmarks.md."""
+def publish(section: str, text: str, page: Path = PAGE) -> None:
+    """Print a section; with --write, put it between its markers in a page of docs/."""
     print(text)
     if "--write" in sys.argv:
         begin, end = f"<!-- {section} -->", f"<!-- /{section} -->"
-        page = PAGE.read_text()
+        old = page.read_text()
         fresh, count = re.subn(
-            re.escape(begin) + ".*?" + re.escape(end), lambda _: f"{begin}\n{text}{end}", page, flags=re.DOTALL
+            re.escape(begin) + ".*?" + re.escape(end), lambda _: f"{begin}\n{text}{end}", old, flags=re.DOTALL
         )
         if not count:
-            sys.exit(f"docs/benchmarks.md has no section {begin}")
-        PAGE.write_text(fresh)
+            sys.exit(f"docs/{page.name} has no section {begin}")
+        page.write_text(fresh)
