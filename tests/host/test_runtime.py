@@ -42,6 +42,23 @@ def test_another_source_state_is_another_library(cache: Path, monkeypatch: pytes
     assert sorted(cache.iterdir()) == sorted([first, second, build(QUICK)])  # nothing half-made is left
 
 
+def test_another_processor_gets_a_library_of_its_own(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache folder may be shared between machines, and the library uses all instructions of the one it is for."""
+    monkeypatch.setattr(runtime_module, "FLAGS", QUICK)
+    here = build()
+    monkeypatch.setattr(runtime_module, "instruction_set", lambda: "#define __ANOTHER__ 1")
+    there = build()
+    assert there != here
+    assert sorted(cache.iterdir()) == sorted([here, there])
+
+
+def test_a_compiler_that_knows_no_native_processor_builds_without(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime_module, "FLAGS", QUICK)
+    monkeypatch.setattr(runtime_module, "NATIVE", "-march=no-such-processor")
+    assert runtime_module.instruction_set() == ""
+    assert build() == build(QUICK)
+
+
 def test_sources_that_do_not_compile_are_reported_and_leave_nothing(
     cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

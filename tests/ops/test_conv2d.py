@@ -9,23 +9,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.nets import Net
-from tests.ops.gradients import ROUNDING, widths
+from tests.ops.gradients import ROUNDING, STEPS, widths, with_gradient
+from tests.ops.windowed import bias_meaning, with_trained
 from tests.oracle import activation, assert_host_equals_oracle, constant, gradient, one_node
 from tinytrain.errors import GraphError
 from tinytrain.graph import Exponent, Phase, Quantization, Role
 
-shapes = st.fixed_dictionaries(
-    {
-        "size": st.tuples(st.integers(1, 7), st.integers(1, 7)),
-        "channels": st.tuples(st.integers(1, 9), st.integers(1, 9)),
-        "kernel": st.tuples(st.integers(1, 4), st.integers(1, 4)),
-        "strides": st.tuples(st.integers(1, 3), st.integers(1, 3)),
-        "padding": st.tuples(*[st.integers(0, 2)] * 4),
-        "zero_point": st.sampled_from([-128, -3, 0, 127]),
-        "extreme": st.booleans(),
-        "seed": st.integers(0, 2**31),
-    }
-)
+small = {
+    "size": st.tuples(st.integers(1, 7), st.integers(1, 7)),
+    "channels": st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    "kernel": st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    "strides": st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    "padding": st.tuples(*[st.integers(0, 2)] * 4),
+    "zero_point": st.sampled_from([-128, -3, 0, 127]),
+    "extreme": st.booleans(),
+    "seed": st.integers(0, 2**31),
+}
+# beside the counts of channels that kernels work on together, and more outputs than one 32 bit sum takes
+CHANNELS = st.sampled_from([1, 7, 8, 15, 31, 32, 33, 40, 47, 75])
+wide = {
+    "size": st.tuples(st.integers(1, 3), st.integers(1, 4)),
+    "channels": st.tuples(CHANNELS, CHANNELS | st.sampled_from([257, 520])),
+    "kernel": st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    "strides": st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    "padding": st.tuples(*[st.integers(0, 1)] * 4),
+}
+shapes = st.fixed_dictionaries(small) | st.fixed_dictionaries({**small, **wide})
+cuts = st.integers(0, 9) | st.integers(0, 75)
 
 
 def fits(case):
@@ -71,7 +81,8 @@ def build(case, rounding="double", pieces=None):
     }
     x = activation("x", (*case["size"], ci), 0.02, case["zero_point"])
     sample = integers(rng, x.shape, -128, 127, np.int8, case["extreme"])
-    inputs = {"x": x, "bias": constant("bias", bias), **blocks}
+    meaning = bias_meaning(x, scales)
+    inputs = {"x": x, "bias": constant("bias", bias).but(quantization=meaning), **blocks}
     graph = one_node("conv2d", inputs, attrs, {"quantization": Quantization.per_tensor(0.03, case["zero_point"])})
     return graph, sample
 
@@ -97,7 +108,7 @@ def test_forward_kernel_equals_oracle(case, rounding):
     assert_host_equals_oracle(graph, {"x": sample})
 
 
-@given(shapes.filter(fits), st.integers(0, 9), st.integers(0, 9))
+@given(shapes.filter(fits), cuts, cuts)
 @settings(max_examples=40, deadline=None)
 def test_cutting_the_weight_changes_no_bit(case, at_co, at_ci):
     ci, co = case["channels"]
@@ -122,7 +133,7 @@ def input_gradient_graph(case, pieces=None, start=(-20, 0, 0), exponent=-12, dty
     return graph, integers(rng, y_shape, limits.min, limits.max, dtype, case["extreme"]), forward
 
 
-@given(shapes.filter(fits), st.integers(0, 9), st.integers(0, 9), st.sampled_from([-96, -20, 0, 96]), widths)
+@given(shapes.filter(fits), cuts, cuts, st.sampled_from([-96, -20, 0, 96]), widths)
 @settings(max_examples=90, deadline=None)
 def test_input_gradient_kernel_equals_oracle(case, at_co, at_ci, start, dtype):
     ci, co = case["channels"]
@@ -130,7 +141,33 @@ def test_input_gradient_kernel_equals_oracle(case, at_co, at_ci, start, dtype):
     assert_host_equals_oracle(graph, {"gy": gy}, steps=3)
 
 
-@given(shapes.filter(fits), widths)
+@given(shapes.filter(fits), cuts, cuts, st.sampled_from(["master", "stochastic", "sum"]), widths)
+@settings(max_examples=80, deadline=None)
+def test_update_kernels_equal_oracle(case, at_co, at_ci, how, dtype):
+    """The updates of some blocks and of the bias, over several steps."""
+    ci, co = case["channels"]
+    assert_updates_equal_oracle(case, (min(at_co, co), min(at_ci, ci)), how, dtype)
+
+
+@pytest.mark.parametrize("size, channels", [((3, 600), (9, 2)), ((40, 13), (33, 1)), ((2, 257), (1, 9))])
+def test_sums_over_many_pixels_are_exact(size, channels):
+    """More products than fit 32 bits, cut within rows and between them."""
+    case = {"size": size, "channels": channels, "kernel": (2, 3), "strides": (1, 1), "padding": (1, 1, 1, 1),
+            "zero_point": 127, "extreme": True, "seed": 5}  # fmt: skip
+    assert_updates_equal_oracle(case, (0, channels[0]), "sum", "int16")
+
+
+def assert_updates_equal_oracle(case, pieces, how, dtype):
+    forward, sample = build(case, pieces=pieces)
+    blocks = forward.nodes[0].inputs[2:]
+    trained = [*(blocks[1::2] if case["seed"] % 2 and len(blocks) > 1 else blocks[::2]), "bias"]
+    graph, _ = with_gradient(with_trained(forward, trained, how), dtype=dtype)
+    rng, limits = np.random.default_rng(case["seed"] + 1), np.iinfo(dtype)
+    gy = integers(rng, forward["y"].shape, limits.min, limits.max, dtype, case["extreme"])
+    assert_host_equals_oracle(graph, {"x": sample, "gy": gy}, STEPS)
+
+
+@given(st.fixed_dictionaries(small).filter(fits), widths)
 @settings(max_examples=45, deadline=None)
 def test_input_gradient_is_the_float_gradient(case, dtype):
     """Against the transpose of the float convolution, found by applying it to every basis image."""

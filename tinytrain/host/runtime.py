@@ -21,6 +21,7 @@ import tinytrain.runtime_c as runtime_c
 from tinytrain.errors import TinytrainError, ToolMissing
 
 FLAGS = ("-std=c99", "-O3", "-fPIC", "-shared", "-fvisibility=default")
+NATIVE = "-march=native"
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,24 @@ def compiler() -> str:
     )
 
 
-def build(flags: tuple[str, ...] = FLAGS) -> Path:
-    """Compile the runtime, or find the library an earlier call compiled from the same sources."""
+def instruction_set() -> str:
+    """What the compiler makes of NATIVE on this processor: its predefined macros; empty where it refuses the flag."""
+    command = [compiler(), NATIVE, "-dM", "-E", "-x", "c", os.devnull]
+    result = subprocess.run(command, capture_output=True, text=True)
+    return "" if result.returncode else result.stdout
+
+
+def build(flags: tuple[str, ...] | None = None) -> Path:
+    """Compile the runtime, or find the library an earlier call compiled from the same sources for the same processor.
+
+    flags: by default FLAGS, and NATIVE where the compiler takes it
+    """
+    processor = instruction_set() if flags is None else ""
+    if flags is None:
+        flags = (*FLAGS, NATIVE) if processor else FLAGS
     files = sources()
     headers = sorted((runtime_c.INCLUDE / "tinytrain").rglob("*.h"))
-    digest = hashlib.sha256(repr((flags, platform.machine(), compiler())).encode())
+    digest = hashlib.sha256(repr((flags, platform.machine(), processor, compiler())).encode())
     for path in (*files, *headers):
         digest.update(path.name.encode() + path.read_bytes())
     library = cache_folder() / f"runtime-{digest.hexdigest()[:16]}.so"

@@ -6,6 +6,7 @@
 #define TINYTRAIN_GRADIENT_H
 
 #include "tinytrain/arithmetic.h"
+#include "tinytrain/vectors.h"
 
 #ifndef TT_GRADIENT_BITS
 #define TT_GRADIENT_BITS 16
@@ -22,6 +23,14 @@ enum {
     TT_MANTISSA_MIN = -TT_MANTISSA_MAX - 1,
     TT_SPARE_BITS = 16 - TT_GRADIENT_BITS,  // by which a scaled gradient in int16 is finer than its mantissas
 };
+
+static inline tt_vector tt_load_mantissas(const tt_mantissa *from) {
+#if TT_GRADIENT_BITS == 8
+    return tt_load_s8(from);
+#else
+    return tt_load_s16(from);
+#endif
+}
 
 // gy * factor, a factor of 15 fractional bits up to 1, as an int16 that is TT_SPARE_BITS finer than gy.
 static inline int32_t tt_scaled_gradient(int32_t gy, int32_t factor) {
@@ -66,6 +75,32 @@ static inline uint64_t tt_store_mantissas(const tt_rounding *rounding, const int
         const uint64_t magnitude = tt_magnitude(values[i]);
         if (magnitude > largest) { largest = magnitude; }
         mantissas[i] = tt_to_mantissa(rounding, values[i], index + i);
+    }
+    return largest;
+}
+
+// Exact sums as the elements from `index` on; returns the largest magnitude. The shifts that occur take no branches.
+static inline uint64_t tt_store_sums(const tt_rounding *rounding, const int64_t *sums, int32_t count, int32_t index,
+                                     tt_mantissa *mantissas) {
+    const int32_t right = rounding->right;
+    uint64_t largest = 0;
+    for (int32_t i = 0; i < count; i++) {
+        const uint64_t magnitude = tt_magnitude(sums[i]);
+        largest = magnitude > largest ? magnitude : largest;
+    }
+    if (right <= 0 || right > 61) {
+        for (int32_t i = 0; i < count; i++) { mantissas[i] = tt_to_mantissa(rounding, sums[i], index + i); }
+        return largest;
+    }
+    for (int32_t i = 0; i < count; i++) {
+#if TT_GRADIENT_BITS == 8
+        const int64_t word = tt_random_word(rounding->key, (uint32_t)(index + i));
+        const int64_t noise = (word << tt_max(right - 32, 0)) >> tt_max(32 - right, 0);
+        const int64_t rounded = (sums[i] + noise) >> right;
+#else
+        const int64_t rounded = (sums[i] >> right) + ((sums[i] >> (right - 1)) & 1);
+#endif
+        mantissas[i] = (tt_mantissa)tt_clamp64(rounded, TT_MANTISSA_MIN, TT_MANTISSA_MAX);
     }
     return largest;
 }

@@ -5,11 +5,14 @@
 
 #include <stdint.h>
 
-// Inner loops stay functions of their own: inlined into a kernel's outer loops they run out of registers.
+// Inner loops stay functions of their own: inlined into a kernel's outer loops they run out of registers. What they are
+// made of is inlined into each of them, for a fixed number of lanes.
 #if defined(__GNUC__)
 #define TT_INNER_LOOP __attribute__((noinline))
+#define TT_ALWAYS_INLINE __attribute__((always_inline))
 #else
 #define TT_INNER_LOOP
+#define TT_ALWAYS_INLINE
 #endif
 
 typedef int32_t tt_status;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The gradient of one weight of a sliding window.
+// The gradients of neighbouring weights of a sliding window.
 #ifndef TINYTRAIN_WEIGHT_GRADIENT_H
 #define TINYTRAIN_WEIGHT_GRADIENT_H
 
@@ -15,25 +15,75 @@ typedef struct tt_gradient_source {
     int32_t x_channels, y_channels;
 } tt_gradient_source;
 
+// The outputs whose kernel position (ky, kx) lies inside the image, and the first of them and the pixel it meets.
+typedef struct tt_meeting {
+    int32_t rows, columns;
+    int32_t output, pixel;
+} tt_meeting;
+
 // 256 products of a 16-bit mantissa and a difference of int8 fit 31 bits and a sign.
 enum { TT_WEIGHT_GRADIENT_CHUNK = 256 };
 
-// Sum of gy[co] * (x[ci] - zero point) over the outputs whose kernel position (ky, kx) lies inside the image; exact.
-static inline int64_t tt_weight_gradient(const tt_gradient_source *s, int32_t co, int32_t ci, int32_t ky, int32_t kx) {
-    const tt_window *win = s->window;
+static inline tt_meeting tt_meeting_of(const tt_window *win, int32_t ky, int32_t kx) {
     const tt_range rows = tt_outputs_inside(ky, win->stride_height, win->pad_top, win->x_height, win->y_height);
     const tt_range columns = tt_outputs_inside(kx, win->stride_width, win->pad_left, win->x_width, win->y_width);
-    const int32_t x_step = win->stride_width * s->x_channels;
+    const int32_t py = rows.first * win->stride_height + ky - win->pad_top;
+    const int32_t px = columns.first * win->stride_width + kx - win->pad_left;
+    const tt_meeting meeting = {rows.last - rows.first, columns.last - columns.first,
+                                rows.first * win->y_width + columns.first, py * win->x_width + px};
+    return meeting;
+}
+
+// How lanes differ: in the input channel (all share one gradient), in the output channel (all share one x), or in both.
+enum tt_lanes_over { TT_OVER_INPUTS, TT_OVER_OUTPUTS, TT_OVER_BOTH };
+
+// Exact gradients of neighbouring weights at one kernel position; ci and co are the channels of the first.
+TT_ALWAYS_INLINE static inline void tt_weight_gradients(const tt_gradient_source *s, const tt_meeting *m, int32_t ci,
+                                                        int32_t co, enum tt_lanes_over over, int64_t *sums,
+                                                        int32_t vectors) {
+    const int32_t x_step = s->window->stride_width * s->x_channels, gy_step = s->y_channels;
+    const int32_t zero_point = s->x_zero_point;
+    int32_t room = TT_WEIGHT_GRADIENT_CHUNK;
+    tt_vector parts[TT_VECTORS];
+    TT_EACH_VECTOR(v, vectors) { parts[v] = tt_vector_of(0); }
+    for (int32_t i = 0; i < vectors * TT_VECTOR_LANES; i++) { sums[i] = 0; }
+    for (int32_t row = 0; row < m->rows; row++) {
+        const int32_t pixel = m->pixel + row * s->window->stride_height * s->window->x_width;
+        const int8_t *x = s->x + pixel * s->x_channels + ci;
+        const tt_mantissa *gy = s->gy + (m->output + row * s->window->y_width) * gy_step + co;
+        for (int32_t left = m->columns; left > 0; left--, x += x_step, gy += gy_step) {
+            if (room-- == 0) {
+                tt_add_lanes(sums, parts, vectors);
+                TT_EACH_VECTOR(v, vectors) { parts[v] = tt_vector_of(0); }
+                room = TT_WEIGHT_GRADIENT_CHUNK - 1;
+            }
+            TT_EACH_VECTOR(v, vectors) {
+                const int32_t i = v * TT_VECTOR_LANES;
+                if (over == TT_OVER_INPUTS) {
+                    parts[v] += *gy * (tt_load_s8(x + i) - zero_point);
+                } else if (over == TT_OVER_OUTPUTS) {
+                    parts[v] += tt_load_mantissas(gy + i) * (*x - zero_point);
+                } else {
+                    parts[v] += tt_load_mantissas(gy + i) * (tt_load_s8(x + i) - zero_point);
+                }
+            }
+        }
+    }
+    tt_add_lanes(sums, parts, vectors);
+}
+
+// The same for one weight.
+static inline int64_t tt_weight_gradient(const tt_gradient_source *s, const tt_meeting *m, int32_t ci, int32_t co) {
+    const int32_t x_step = s->window->stride_width * s->x_channels;
     int64_t sum = 0;
-    for (int32_t oy = rows.first; oy < rows.last; oy++) {
-        const int32_t py = oy * win->stride_height + ky - win->pad_top;
-        for (int32_t start = columns.first; start < columns.last; start += TT_WEIGHT_GRADIENT_CHUNK) {
-            const int32_t end = tt_min(start + TT_WEIGHT_GRADIENT_CHUNK, columns.last);
-            const int32_t px = start * win->stride_width + kx - win->pad_left;
-            const int8_t *x = s->x + (py * win->x_width + px) * s->x_channels + ci;
-            const tt_mantissa *gy = s->gy + (oy * win->y_width + start) * s->y_channels + co;
+    for (int32_t row = 0; row < m->rows; row++) {
+        const int32_t pixel = m->pixel + row * s->window->stride_height * s->window->x_width;
+        const int8_t *x = s->x + pixel * s->x_channels + ci;
+        const tt_mantissa *gy = s->gy + (m->output + row * s->window->y_width) * s->y_channels + co;
+        for (int32_t start = 0; start < m->columns; start += TT_WEIGHT_GRADIENT_CHUNK) {
+            const int32_t end = tt_min(start + TT_WEIGHT_GRADIENT_CHUNK, m->columns);
             int32_t part = 0;
-            for (int32_t ox = start; ox < end; ox++, x += x_step, gy += s->y_channels) {
+            for (int32_t column = start; column < end; column++, x += x_step, gy += s->y_channels) {
                 part += *gy * (*x - s->x_zero_point);
             }
             sum += part;

@@ -47,4 +47,19 @@ static inline tt_range tt_outputs_over(int32_t p, int32_t kernel, int32_t stride
     return range;
 }
 
+// Where an input position lies in the padded image, and the outputs whose window covers it. The kernel position at which
+// output (oy, ox) sees it is (y - oy * stride, x - ox * stride).
+typedef struct tt_cover {
+    int32_t y, x;
+    tt_range rows, columns;
+} tt_cover;
+
+static inline tt_cover tt_cover_of(const tt_window *win, int32_t py, int32_t px) {
+    const tt_cover cover = {
+        py + win->pad_top, px + win->pad_left,
+        tt_outputs_over(py, win->kernel_height, win->stride_height, win->pad_top, win->y_height),
+        tt_outputs_over(px, win->kernel_width, win->stride_width, win->pad_left, win->y_width)};
+    return cover;
+}
+
 #endif

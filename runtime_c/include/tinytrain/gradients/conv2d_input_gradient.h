@@ -1,98 +1,135 @@
 // SPDX-License-Identifier: Apache-2.0
 // tt_conv2d_input_gradient: for each pixel of x, the scaled gradients of all outputs it took part in are gathered
-// once; then four input channels share each load of them.
+// once; then neighbouring input channels share each load of them.
 #ifndef TINYTRAIN_GRADIENTS_CONV2D_INPUT_GRADIENT_H
 #define TINYTRAIN_GRADIENTS_CONV2D_INPUT_GRADIENT_H
 
 #include "tinytrain/gradient.h"
 #include "tinytrain/kernels/conv2d.h"
+#include "tinytrain/vectors.h"
 #include "tinytrain/window.h"
 
 // 256 products of a scaled gradient (int16) and an int8 weight fit 31 bits and a sign.
 enum { CHUNK = 256 };
 
-// scratch[k, co] = gy * factor of the output that sees pixel (py, px) at kernel position k, or zero.
-static inline void gather(const tt_conv2d_input_gradient_args *a, int32_t py, int32_t px) {
-    const tt_window *win = &a->window;
+// scratch = gy * factor of the outputs that see the pixel, [outputs, y_channels].
+static void gather(const tt_conv2d_input_gradient_args *a, const tt_cover *at) {
     int16_t *out = a->scratch;
-    for (int32_t ky = 0; ky < win->kernel_height; ky++) {
-        for (int32_t kx = 0; kx < win->kernel_width; kx++) {
-            const int32_t sy = py + win->pad_top - ky, sx = px + win->pad_left - kx;
-            const int32_t oy = sy / win->stride_height, ox = sx / win->stride_width;
-            const int seen = sy >= 0 && sx >= 0 && oy * win->stride_height == sy && ox * win->stride_width == sx &&
-                             oy < win->y_height && ox < win->y_width;
-            const tt_mantissa *gy = (const tt_mantissa *)a->gy + (seen ? (oy * win->y_width + ox) * a->y_channels : 0);
+    for (int32_t oy = at->rows.first; oy < at->rows.last; oy++) {
+        for (int32_t ox = at->columns.first; ox < at->columns.last; ox++, out += a->y_channels) {
+            const tt_mantissa *gy = (const tt_mantissa *)a->gy + (oy * a->window.y_width + ox) * a->y_channels;
             for (int32_t co = 0; co < a->y_channels; co++) {
-                *out++ = seen ? (int16_t)tt_scaled_gradient(gy[co], a->factors[co]) : 0;
+                out[co] = (int16_t)tt_scaled_gradient(gy[co], a->factors[co]);
             }
         }
     }
 }
 
-// Sums of four (or one) neighbouring input channels of a block over all its outputs and kernel positions.
-static inline void sum_channels(const tt_conv2d_input_gradient_args *a, const tt_weight_block *block, int32_t ci,
-                         int32_t lanes, int64_t *sums) {
-    const int32_t positions = a->window.kernel_height * a->window.kernel_width;
-    for (int32_t k = 0; k < positions; k++) {
-        const int16_t *g = a->scratch + k * a->y_channels + block->co_start;
-        const int8_t *w = block->weights + k * block->ci_count + ci;
-        const int32_t step = positions * block->ci_count;
-        for (int32_t start = 0; start < block->co_count; start += CHUNK) {
-            const int32_t end = tt_min(start + CHUNK, block->co_count);
-            int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
-            if (lanes == 4) {
-                for (int32_t co = start; co < end; co++, w += step) {
-                    const int32_t value = g[co];
-                    s0 += value * w[0];
-                    s1 += value * w[1];
-                    s2 += value * w[2];
-                    s3 += value * w[3];
-                }
-                sums[1] += s1, sums[2] += s2, sums[3] += s3;
+// sums += g[co] * w[co, :] over `count` outputs, for `vectors` vectors of input channels.
+TT_ALWAYS_INLINE static inline void add_outputs(const int16_t *g, const int8_t *w, int32_t step, int32_t count,
+                                                int64_t *sums, int32_t vectors) {
+    for (int32_t start = 0; start < count; start += CHUNK) {
+        const int32_t end = tt_min(start + CHUNK, count);
+        tt_vector parts[TT_VECTORS];
+        TT_EACH_VECTOR(v, vectors) { parts[v] = tt_vector_of(0); }
+        for (int32_t co = start; co < end; co++, w += step) {
+            const int32_t value = g[co];
+            TT_EACH_VECTOR(v, vectors) { parts[v] += value * tt_load_s8(w + v * TT_VECTOR_LANES); }
+        }
+        tt_add_lanes(sums, parts, vectors);
+    }
+}
+
+TT_INNER_LOOP static void add_vectors(const int16_t *g, const int8_t *w, int32_t step, int32_t count, int64_t *sums) {
+    add_outputs(g, w, step, count, sums, TT_VECTORS);
+}
+
+TT_INNER_LOOP static void add_vector(const int16_t *g, const int8_t *w, int32_t step, int32_t count, int64_t *sums) {
+    add_outputs(g, w, step, count, sums, 1);
+}
+
+// The same for one input channel.
+static void add_channel(const int16_t *g, const int8_t *w, int32_t step, int32_t count, int64_t *sum) {
+    for (int32_t start = 0; start < count; start += CHUNK) {
+        const int32_t end = tt_min(start + CHUNK, count);
+        int32_t part = 0;
+        for (int32_t co = start; co < end; co++, w += step) { part += g[co] * *w; }
+        *sum += part;
+    }
+}
+
+// Adds what a block knows about `lanes` input channels from ci on, over all gathered outputs.
+static void add_block(const tt_conv2d_input_gradient_args *a, const tt_weight_block *block, const tt_cover *at,
+                      int32_t ci, int32_t lanes, int64_t *sums) {
+    const tt_window *win = &a->window;
+    const int32_t step = win->kernel_height * win->kernel_width * block->ci_count;
+    const int16_t *g = a->scratch + block->co_start;
+    for (int32_t oy = at->rows.first; oy < at->rows.last; oy++) {
+        for (int32_t ox = at->columns.first; ox < at->columns.last; ox++, g += a->y_channels) {
+            const int32_t ky = at->y - oy * win->stride_height, kx = at->x - ox * win->stride_width;
+            const int8_t *w = block->weights + (ky * win->kernel_width + kx) * block->ci_count + ci - block->ci_start;
+            if (lanes == TT_LANES) {
+                add_vectors(g, w, step, block->co_count, sums);
+            } else if (TT_VECTOR_LANES > 1 && lanes == TT_VECTOR_LANES) {
+                add_vector(g, w, step, block->co_count, sums);
             } else {
-                for (int32_t co = start; co < end; co++, w += step) { s0 += g[co] * w[0]; }
+                add_channel(g, w, step, block->co_count, sums);
             }
-            sums[0] += s0;
         }
     }
 }
 
-// Blocks that share input channels but not outputs add up, so channels are walked in pieces no block edge crosses.
-static inline int32_t lanes_together(const tt_conv2d_input_gradient_args *a, int32_t ci) {
-    int32_t lanes = a->x_channels - ci >= 4 ? 4 : 1;
+TT_INNER_LOOP static uint64_t store(const tt_rounding *rounding, const int64_t *sums, int32_t count, int32_t index,
+                                    tt_mantissa *gx) {
+    return tt_store_sums(rounding, sums, count, index, gx + index);
+}
+
+// The end of the run of input channels from ci on that lie in the same blocks.
+static int32_t run_end(const tt_conv2d_input_gradient_args *a, int32_t ci) {
+    int32_t end = a->x_channels;
     for (int32_t i = 0; i < a->block_count; i++) {
-        const tt_weight_block *block = &a->blocks[i];
-        const int32_t start = block->ci_start, end = block->ci_start + block->ci_count;
-        if ((start > ci && start < ci + lanes) || (end > ci && end < ci + lanes)) { lanes = 1; }
+        const int32_t first = a->blocks[i].ci_start, last = first + a->blocks[i].ci_count;
+        if (first > ci) { end = tt_min(end, first); }
+        if (last > ci) { end = tt_min(end, last); }
     }
-    return lanes;
+    return end;
+}
+
+// gx of one pixel, whose first element is `index`; returns the largest magnitude of its sums.
+static uint64_t pixel(const tt_conv2d_input_gradient_args *a, const tt_cover *at, const tt_rounding *rounding,
+                      int32_t index) {
+    uint64_t largest = 0;
+    gather(a, at);
+    for (int32_t first = 0, last = 0; first < a->x_channels; first = last) {
+        last = run_end(a, first);
+        for (int32_t done = 0; done < last - first;) {
+            const tt_tile tile = tt_next_tile(done, last - first);
+            const int32_t ci = first + tile.start;
+            int64_t sums[TT_LANES] = {0};
+            for (int32_t i = 0; i < a->block_count; i++) {
+                const tt_weight_block *block = &a->blocks[i];
+                if (ci >= block->ci_start && ci < block->ci_start + block->ci_count) {
+                    add_block(a, block, at, ci, tile.lanes, sums);
+                }
+            }
+            const uint64_t magnitude = store(rounding, sums, tile.lanes, index + ci, a->gx);
+            if (magnitude > largest) { largest = magnitude; }
+            done = tile.start + tile.lanes;
+        }
+    }
+    return largest;
 }
 
 static inline void tt_conv2d_input_gradient(const tt_conv2d_input_gradient_args *a) {
     const int32_t sums_exponent = tt_exponent_of(a->gy_exponent, a->gy_exponent_offset);
     const tt_rounding rounding = tt_gradient_begin(a->gx_exponent, sums_exponent);
     uint64_t largest = 0;
-    tt_mantissa *gx = a->gx;
     int32_t index = 0;
     for (int32_t py = 0; py < a->window.x_height; py++) {
-        for (int32_t px = 0; px < a->window.x_width; px++) {
-            gather(a, py, px);
-            for (int32_t ci = 0, lanes = 0; ci < a->x_channels; ci += lanes) {
-                int64_t sums[4] = {0, 0, 0, 0};
-                lanes = lanes_together(a, ci);
-                for (int32_t i = 0; i < a->block_count; i++) {
-                    const tt_weight_block *block = &a->blocks[i];
-                    if (ci >= block->ci_start && ci < block->ci_start + block->ci_count) {
-                        sum_channels(a, block, ci - block->ci_start, lanes, sums);
-                    }
-                }
-                for (int32_t lane = 0; lane < lanes; lane++) {
-                    const uint64_t magnitude = tt_magnitude(sums[lane]);
-                    if (magnitude > largest) { largest = magnitude; }
-                    gx[index] = tt_to_mantissa(&rounding, sums[lane], index);
-                    index++;
-                }
-            }
+        for (int32_t px = 0; px < a->window.x_width; px++, index += a->x_channels) {
+            const tt_cover at = tt_cover_of(&a->window, py, px);
+            const uint64_t magnitude = pixel(a, &at, &rounding, index);
+            if (magnitude > largest) { largest = magnitude; }
         }
     }
     tt_exponent_end(a->gx_exponent, largest, sums_exponent);
