@@ -17,7 +17,7 @@ from tinytrain.graph import Role
 from tinytrain.host import Machine
 from tinytrain.planner import Plan, export_plan, make_plan
 from tinytrain.planner.make import Samples
-from tinytrain.train import all_weights, load_scheme
+from tinytrain.train import LayerUpdate, Loss, Scheme, Slice, all_weights, load_scheme
 
 DATA = Path(__file__).resolve().parents[2] / "examples" / "data"
 CORES = ["mps2-an385", "mps2-an386", "mps2-an500", "mps2-an505", "mps3-an547"]
@@ -85,6 +85,22 @@ def test_eight_bit_gradients_learn_the_same_bits_on_a_board(tmp_path: Path) -> N
     gradients = [tensor for tensor in plan.program().tensors.values() if tensor.role is Role.GRADIENT]
     assert [tensor.name for tensor in gradients if tensor.dtype != "int8"] == ["logits.gradient"]
     assert run_on(plan, tmp_path / "fw", samples, 12).final.parameters_crc32 == crc_on_host(plan, samples, 12)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", CORES)
+def test_the_machine_sound_auto_encoder_learns_the_same_bits_on_every_core(
+    name: str, shared: Path, tmp_path: Path
+) -> None:
+    """Squared errors against the sample itself: no labels, a delayed exponent from the loss on."""
+    rng = np.random.default_rng(0)
+    frames = np.clip(rng.normal(0, 30, (10, 1)) + rng.normal(0, 20, (10, 640)), -128, 127).astype(np.int8)
+    samples = Samples(frames, np.zeros(10, np.int64))
+    model = shared / "data" / "models" / "mlperf_tiny" / "ad01_int8.tflite"
+    scheme = Scheme({"functional_1/activation_8/Relu;functional_1/dense_8/BiasAdd": LayerUpdate(True, Slice("all"))})
+    plan = make_plan(model, load(name), samples=samples, scheme=scheme, loss=Loss("mean_squared_error"))
+    report = run_on(plan, tmp_path / "fw", samples, 10)
+    assert report.final.parameters_crc32 == crc_on_host(plan, samples, 10) != crc_on_host(plan, samples, 0)
 
 
 def test_planned_linked_and_measured_bytes_are_equal(mcunet: Plan, pets: Samples, tmp_path: Path) -> None:
