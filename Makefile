@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-# make demo | test | lint | boards | benchmarks | certify.   Each installs what it needs first (scripts/bootstrap).
+# make demo | test | lint | boards | benchmarks | certify | experiments | personalize.   Each installs what it needs first
+# (scripts/bootstrap).
 BIN   := .venv/bin
 TORCH ?= $(if $(CI),1)
 export TORCH
 
-.PHONY: demo test lint boards benchmarks certify bootstrap clean
+.PHONY: demo test lint boards benchmarks certify experiments personalize bootstrap clean
 
 bootstrap:
 	@scripts/bootstrap
@@ -32,6 +33,12 @@ benchmarks: bootstrap
 certify: export TORCH = 1
 certify: bootstrap
 	@$(BIN)/python benchmarks/certify.py --write
+
+personalize: TORCH := 1
+personalize: bootstrap
+	@for name in ecg bearing wrist words; do \
+		$(BIN)/python examples/personalize/$$name.py --write || exit 1; \
+	done
 
 clean:
 	rm -rf build .venv .pytest_cache .mypy_cache .ruff_cache

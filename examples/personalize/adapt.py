@@ -259,8 +259,8 @@ def as_text(example: Example, found: dict[str, Any]) -> str:
     text = (
         f"{found['board']}: {sram['total']:,} bytes of SRAM to train (arena {sram['arena']:,}; parameters, masters and "
         f"exponents {persistent:,}; stack {sram['stack']:,}); {macs['forward']:,} MACs forward, {macs['backward']:,} "
-        f"backward. {learning.epochs} epochs, learning rate {learning.lr:g}, {learning.replay} stored samples per class, "
-        f"mean over {found['seeds']} seeds.\n\n"
+        f"backward. {learning.epochs} epochs, learning rate {learning.lr:g}, {learning.replay} stored samples per "
+        f"class, mean over {found['seeds']} seeds.\n\n"
     )
     return text + table(columns, rows) + _board_text(found["on_board"])
 
@@ -275,10 +275,11 @@ def _board_text(board: dict[str, Any] | None) -> str:
         return ""
     return (
         f"\nOn the emulated board ({board['case']}, seed 0): {board['before']:.1%} before and {board['after']:.1%} "
-        f"after {board['steps']:,} steps, of {board['tested']} test samples; parameters {board['parameters_crc32']:08x}, "
-        f"on the host the same bits; {board['sram_linked']:,} of {board['budget']:,} bytes of SRAM, {board['flash']:,} "
-        f"bytes of flash; {board['instructions_inference']:,} instructions per inference, "
-        f"{board['instructions_step']:,} per training step.\n"
+        f"after {board['steps']:,} steps, of {board['tested']} test samples; parameters "
+        f"{board['parameters_crc32']:08x}, on the host the same bits; {board['sram_linked']:,} of "
+        f"{board['budget']:,} bytes of SRAM, {board['flash']:,} bytes of flash; "
+        f"{board['instructions_inference']:,} instructions per inference, {board['instructions_step']:,} per "
+        "training step.\n"
     )
 
 

@@ -2,9 +2,9 @@
 """The front end of the MLPerf Tiny keyword spotting model in numpy: one second of sound -> 49 frames of 10 MFCCs.
 
 It follows what the benchmark's Python computes with tf.signal (github.com/mlcommons/tiny, training/keyword_spotting,
-get_dataset.py and the defaults of kws_util.py): the clip divided by its largest sample, frames of 30 ms every 20 ms under
-a periodic Hann window, the magnitude of a 512-point FFT, 40 triangular mel filters from 20 to 4000 Hz with peaks of 1,
-log(mel + 1e-6), and the first 10 coefficients of a DCT-II times sqrt(2 / 40), the first one too
+get_dataset.py and the defaults of kws_util.py): the clip divided by its largest sample, frames of 30 ms every 20 ms
+under a periodic Hann window, the magnitude of a 512-point FFT, 40 triangular mel filters from 20 to 4000 Hz with peaks
+of 1, log(mel + 1e-6), and the first 10 coefficients of a DCT-II times sqrt(2 / 40), the first one too
 (tf.signal.mfccs_from_log_mel_spectrograms).
 """
 

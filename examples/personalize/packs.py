@@ -5,7 +5,7 @@
     ecg     4 kinds of beats; the model knows DS1's patients, the data is half and half of the beats of DS2's
     digits  10 spoken digits; the model knows other words (the keyword spotting model of MLPerf Tiny)
 
-data.npz holds x_train, y_train, x_test, y_test (float32 samples, int64 labels) and class_names. The same folder and seed
+data.npz holds x_train, y_train, x_test, y_test (float32 samples, int64 labels) and class_names. The same data and seed
 give the same arrays. Plan with a new classifier: `tinytrain plan PACK/model.onnx --data PACK/data.npz --classes N`.
 """
 

@@ -2,7 +2,7 @@
 """New words: MLPerf Tiny's keyword spotting model (ten words, silence, unknown) learns ten more from a few clips each.
 
 The model's classifier is extended: ten rows of zeros are added to the file, so the old words keep what they had. The
-device stores a few clips of each old word. Data: speech_commands_v1_30x10.npz (10 clips of each of 30 words) for the old
+device stores a few clips of each old word. Data: speech_commands_v1_30x10.npz (10 clips of 30 words each) for the old
 words and ten new ones; fsdd_digits.npz (6 speakers, 8 kHz, resampled) for the digits. Features: mfcc.py.
 """
 
