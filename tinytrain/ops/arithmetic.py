@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+INT16_MIN, INT16_MAX = -(1 << 15), (1 << 15) - 1
 INT32_MIN, INT32_MAX = -(1 << 31), (1 << 31) - 1
 EXPONENT_MIN, EXPONENT_MAX = -96, 96
 PEAK_DECAY = 58982  # 0.9 in 16 bits: how fast a gradient's peak is forgotten (per step)

@@ -53,7 +53,7 @@ class MeanSquaredError(Operator):
         multiplier, shift = factor_of(y.size)
         difference = y.reshape(-1).astype(np.int64) - target_values(run.graph[node.inputs[1]], target)
         exponent = shift - 31 - TARGET_BITS
-        gradient = am.to_mantissas(difference * multiplier, exponent, run.exponent_state(node.outputs[0]))
+        gradient = run.mantissas(difference * multiplier, exponent, node.outputs[0])
         magnitude = np.abs(difference).astype(np.uint64)
         squares = (magnitude * magnitude + np.uint64(1 << 15)) >> np.uint64(16)
         mean = (int(squares.sum()) + y.size // 2) // y.size

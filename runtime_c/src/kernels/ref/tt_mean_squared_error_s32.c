@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tinytrain/kernels/mean_squared_error.h"
 #include "tinytrain/gradient.h"
+#include "tinytrain/kernels/mean_squared_error.h"
 
 static int64_t target_of(const tt_mean_squared_error_s32_args *a, int32_t n) {
     if (a->target != 0) { return a->target[n]; }
