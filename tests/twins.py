@@ -24,6 +24,7 @@ void shim_requantize(const int32_t *x, const int32_t *m, const int32_t *s, int32
 void shim_divide(const int32_t *x, const int32_t *e, int32_t *y, int32_t n);
 void shim_shift(const int64_t *x, const int32_t *right, int64_t *y, int32_t n);
 void shim_mantissa(const int64_t *x, const int32_t *right, const uint32_t *index, int16_t *y, int32_t n);
+void shim_mantissa32(const int32_t *x, const int32_t *right, const uint32_t *index, int16_t *y, int32_t n);
 void shim_stochastic(const int64_t *x, const int32_t *right, const uint32_t *word, int64_t *y, int32_t n);
 uint32_t shim_rounding_key(const int32_t *state);
 void shim_add(const int32_t *a, const int32_t *b, int32_t *y, int32_t n);
@@ -56,6 +57,12 @@ void shim_mantissa(const int64_t *x, const int32_t *right, const uint32_t *index
     for (int32_t i = 0; i < n; i++) {
         const tt_rounding rounding = {right[i], 7};
         y[i] = tt_to_mantissa(&rounding, x[i], (int32_t)index[i]);
+    }
+}
+void shim_mantissa32(const int32_t *x, const int32_t *right, const uint32_t *index, int16_t *y, int32_t n) {
+    for (int32_t i = 0; i < n; i++) {
+        const tt_rounding rounding = {right[i], 7};
+        y[i] = tt_to_mantissa32(&rounding, x[i], (int32_t)index[i]);
     }
 }
 void shim_stochastic(const int64_t *x, const int32_t *right, const uint32_t *word, int64_t *y, int32_t n) {

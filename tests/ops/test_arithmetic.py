@@ -249,6 +249,15 @@ def test_eight_bits_are_rounded_down_or_up_as_in_c(rng: np.random.Generator) -> 
     np.testing.assert_array_equal(got, np.clip(am.stochastic_shift(x, right, noise), -128, 127))
 
 
+@pytest.mark.parametrize("bits", [16, 8])
+def test_values_of_32_bits_become_the_same_mantissas(bits: int, rng: np.random.Generator) -> None:
+    x, right = cases(rng, INT32, [-40, -1, 0, 1, 2, 7, 15, 29, 30, 31, 32, 33, 61, 62, 63, 200])
+    index = rng.integers(0, 2**31, x.size).astype(np.uint32)
+    want = twins(bits).map("shim_mantissa", np.int16, x, right.astype(np.int32), index)
+    got = twins(bits).map("shim_mantissa32", np.int16, x.astype(np.int32), right.astype(np.int32), index)
+    np.testing.assert_array_equal(got, want)
+
+
 def test_eight_bits_are_right_on_average_over_steps(rng: np.random.Generator) -> None:
     """Values of a fraction of a unit, too; the peak changes from step to step as it does in training."""
     values, steps = rng.integers(-(2**20), 2**20, 64), 4000

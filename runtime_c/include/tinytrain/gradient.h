@@ -67,6 +67,19 @@ static inline tt_mantissa tt_to_mantissa(const tt_rounding *rounding, int64_t va
     return (tt_mantissa)tt_clamp64(rounded, TT_MANTISSA_MIN, TT_MANTISSA_MAX);
 }
 
+// The same of 32 bits. The shifts that occur take a fraction of the work on a 32-bit core.
+static inline tt_mantissa tt_to_mantissa32(const tt_rounding *rounding, int32_t value, int32_t index) {
+    const int32_t right = rounding->right, limit = 1 << 30;
+    if (right <= 0 || right > 30 || value > limit || value < -limit) { return tt_to_mantissa(rounding, value, index); }
+#if TT_GRADIENT_BITS == 8
+    const uint32_t word = tt_random_word(rounding->key, (uint32_t)index);
+    const int32_t rounded = (value + (int32_t)(word >> (32 - right))) >> right;
+#else
+    const int32_t rounded = (value >> right) + ((value >> (right - 1)) & 1);
+#endif
+    return (tt_mantissa)tt_clamp(rounded, TT_MANTISSA_MIN, TT_MANTISSA_MAX);
+}
+
 // Elements from `index` on; returns the largest magnitude.
 static inline uint64_t tt_store_mantissas(const tt_rounding *rounding, const int32_t *values, int32_t count,
                                           int32_t index, tt_mantissa *mantissas) {
@@ -74,7 +87,7 @@ static inline uint64_t tt_store_mantissas(const tt_rounding *rounding, const int
     for (int32_t i = 0; i < count; i++) {
         const uint64_t magnitude = tt_magnitude(values[i]);
         if (magnitude > largest) { largest = magnitude; }
-        mantissas[i] = tt_to_mantissa(rounding, values[i], index + i);
+        mantissas[i] = tt_to_mantissa32(rounding, values[i], index + i);
     }
     return largest;
 }
