@@ -162,7 +162,10 @@ def drawn_samples(data: Dataset, input_spec: InputSpec, count: int, seed: int) -
 
 
 def _quantize(real: np.ndarray, input_spec: InputSpec) -> np.ndarray:
-    integers = np.rint(np.asarray(real, np.float64) / input_spec.scale) + input_spec.zero_point
+    real = np.asarray(real, np.float64)
+    if not np.isfinite(real).all():
+        raise DataError("a sample holds a value that is not finite", fix="remove NaN and infinity")
+    integers = np.rint(real / input_spec.scale) + input_spec.zero_point
     return np.clip(integers, -128, 127).astype(np.int8)
 
 

@@ -84,7 +84,7 @@ class Machine:
     def step(self, first: int = 0) -> tuple[float, int]:
         """`train_step` for a loaded sample and label: from row `first` on, where the rows before it have run."""
         self.run(STEP, first)
-        self.view("hyper")[3] += 1
+        self.view("hyper")[3:] += np.uint32(1)  # as an array it wraps, without a warning
         loss, predicted = self.view("result")
         return float(loss) / 65536, int(predicted)
 

@@ -234,7 +234,8 @@ class LearningRate:
     @staticmethod
     def from_float(lr: float) -> LearningRate:
         """Exactly the float32 nearest to `lr`; negative, NaN and infinite rates are refused."""
-        value = float(np.float32(lr))
+        with np.errstate(over="ignore"):
+            value = float(np.float32(lr))
         if not math.isfinite(value) or value < 0:
             raise ValueError(f"learning rate must be finite and not negative, got {lr}")
         fraction, exponent = math.frexp(value)
