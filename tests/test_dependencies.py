@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "augment": "ops",
     "planner": "graph ops frontends quantize passes train memory program host exporters emulate boards",
     "session": "graph program host exporters emulate boards data augment planner",
-    "learning": "graph ops frontends train memory program host data augment planner session",
+    "learning": "graph floating ops frontends train memory program host data augment planner session",
     "report": "graph ops memory program train planner session emulate boards data",
     "api": "graph frontends quantize train certificates planner session learning emulate boards data augment report",
     "cli": "api certificates graph frontends train planner session learning emulate boards data report",

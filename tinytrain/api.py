@@ -152,6 +152,7 @@ def fit(
     eval_every: int = 1,
     overrides: Mapping[str, Any] | None = None,
     head_start: bool = True,
+    float_reference: bool = False,
     jobs: int = 1,
     checkpoint: Path | str | None = None,
     cache: int | str = "4G",
@@ -167,6 +168,7 @@ def fit(
     eval_count: test samples for accuracy (default: all); eval_every: epochs between two evaluations
     overrides:  fields of the scheme to replace, in its JSON form: update, scaling, gradients, optimizer, loss
     head_start: also train the classifier alone for one epoch, for comparison
+    float_reference: also train every seed in float, with torch
     jobs:       processes over which the seeds are spread
     checkpoint: a folder for the state at every epoch's end; an interrupted call goes on from it, with the same bits
     cache:      bytes for what frozen layers compute, which is then computed once per sample
@@ -180,7 +182,8 @@ def fit(
     assert chosen is not None
     return run_trainings(
         model, data, chosen, settings, seeds=range(seeds) if isinstance(seeds, int) else seeds,
-        overrides=parse_fields(overrides or {}), classes=classes, head_start=head_start, jobs=jobs,
+        overrides=parse_fields(overrides or {}), classes=classes, head_start=head_start,
+        float_reference=float_reference, jobs=jobs,
         checkpoint=checkpoint, progress=progress,
     )  # fmt: skip
 

@@ -47,7 +47,7 @@ def test_optimizer_and_loss_are_kinds_or_json(small_model: Path, small_data: Pat
     options = ("fit", small_model, "--data", small_data, *QUICK, "--no-head-start")
     found = document(*options, "--optimizer", '{"kind": "sgd", "weight_decay": 0.0}', "--loss", "cross_entropy")
     assert found["head_start"] is None and found["scheme"]["optimizer"]["kind"] == "sgd"
-    assert "is not JSON" in refused(*options, "--optimizer", "{kind: sgd}")
+    assert "is no JSON" in refused(*options, "--optimizer", "{kind: sgd}")
     assert "there is no optimizer" in refused(*options, "--optimizer", "sdg")
 
 

@@ -26,4 +26,4 @@ def task(small_model: Path, small_data: Path) -> Task:
     forward = load_model(small_model)
     data = load_data(small_data, InputSpec.of(forward))
     settings = Settings(epochs=3, batch=4, lr=0.1, augment=Augment(flip=True))
-    return make_task(forward, data, parse_scheme(SCHEME, forward), settings, {})
+    return make_task(forward, data, parse_scheme(SCHEME, forward), settings)

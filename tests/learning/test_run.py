@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.frontends.onnx_file import OnnxFile
 from tests.learning.conftest import SCHEME
 from tinytrain import api
 from tinytrain.augment import Augment
@@ -212,3 +213,25 @@ def test_what_makes_no_sense_is_refused(small_model: Path, small_data: Path) -> 
     ):  # fmt: skip
         with pytest.raises(DataError, match=message):
             fitted(small_model, small_data, **{"head_start": False, **options})
+
+
+def test_an_auto_encoder_has_a_loss_and_no_accuracy(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    model, data = tmp_path / "model.onnx", tmp_path / "data.npz"
+    file = OnnxFile((1, 12))
+    x = file.qdq("input", 0.05, 0)
+    for name, shape in (("down", (5, 12)), ("up", (12, 5))):
+        weight = file.weight(rng.integers(-127, 128, shape).astype(np.int8), np.full(shape[0], 0.003, np.float32), 0)
+        bias = file.weight(np.zeros(shape[0], np.int32), np.full(shape[0], 0.05 * 0.003, np.float32), 0)
+        x = file.qdq(file.node("Gemm", [x, weight, bias], name, transB=1), 0.05, 0)
+    model.write_bytes(file.content(x))
+    samples = rng.integers(-60, 60, (40, 1)).astype(np.int8) + rng.integers(-9, 9, (40, 12)).astype(np.int8)
+    np.savez(data, x_train=samples, x_test=samples)
+    report = api.fit(
+        model, data, scheme="all", epochs=3, lr=0.02, overrides={"loss": {"kind": "mean_squared_error"}}, seeds=2
+    )
+    assert report.accuracy is None and report.evaluated == 0 and report.head_start is None
+    losses = report.as_dict()["loss"]
+    assert losses[-1] < 0.7 * losses[0]
+    with pytest.raises(DataError, match="given targets"):
+        api.fit(model, data, overrides={"loss": {"kind": "mean_squared_error", "target": "given"}})

@@ -148,7 +148,8 @@ def plan(
     with live() as show:
         made = api.plan(
             model, board=board, data=data, sram=sram, flash=flash, scheme=scheme, scheme_key=scheme_key,
-            classes=classes, update=update.value, accumulate=accumulate, loss=_loss(loss), seed=seed, progress=show,
+            classes=classes, update=update.value, accumulate=accumulate, loss=kind_or_json("--loss", loss), seed=seed,
+            progress=show,
         )  # fmt: skip
     if output is not None:
         made.save(output)
@@ -160,14 +161,14 @@ def plan(
         show_plan(made, str(output) if output else None)
 
 
-def _loss(text: str | None) -> Any:
-    """A kind, or the object that a JSON text holds."""
+def kind_or_json(option: str, text: str | None) -> Any:
+    """Of a loss or an optimizer: a kind, or the object that a JSON text holds. Errors: SchemeError."""
     if text is None or not text.lstrip().startswith("{"):
         return text
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise SchemeError(f"--loss {text} is no JSON", why=str(error)) from None
+        raise SchemeError(f"{option} {text} is no JSON", why=str(error)) from None
 
 
 @app.command(epilog=example("export plan.json -o firmware/"))

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import enum
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tinytrain.cli.application import Interrupted, print_json
-from tinytrain.cli.commands import Json, Schedule, app, example
-from tinytrain.errors import SchemeError
+from tinytrain.cli.commands import Json, Schedule, app, example, kind_or_json
 
 if TYPE_CHECKING:
     from tinytrain.learning import FitProgress
@@ -85,6 +83,9 @@ def fit(
     head_start: Annotated[
         bool, typer.Option("--head-start/--no-head-start", help="Also train the classifier alone, for one epoch.")
     ] = True,
+    float_reference: Annotated[
+        bool, typer.Option("--float-reference", help="Also train every seed in float, for comparison; needs torch.")
+    ] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Seeds trained at a time, each in a process.")] = 1,
     checkpoint: Annotated[
         Path | None,
@@ -99,14 +100,15 @@ def fit(
 
     chosen = {"update": update, "gradients": gradients, "scaling": scaling}
     overrides: dict[str, Any] = {name: choice.value for name, choice in chosen.items() if choice is not None}
-    overrides |= {name: _kind(name, text) for name, text in (("optimizer", optimizer), ("loss", loss)) if text}
+    kinds = {"optimizer": optimizer, "loss": loss}
+    overrides |= {name: kind_or_json(f"--{name}", text) for name, text in kinds.items() if text}
     try:
         with live() as show:
             report = api.fit(
                 model, data, scheme=scheme, scheme_key=scheme_key, classes=classes, epochs=epochs, batch=batch, lr=lr,
                 schedule=schedule.value, augment=augment, seeds=range(seed, seed + seeds), eval_count=evaluate,
-                eval_every=eval_every, overrides=overrides, head_start=head_start, jobs=jobs, checkpoint=checkpoint,
-                cache=cache, progress=_shown(show),
+                eval_every=eval_every, overrides=overrides, head_start=head_start,
+                float_reference=float_reference, jobs=jobs, checkpoint=checkpoint, cache=cache, progress=_shown(show),
             )  # fmt: skip
     except KeyboardInterrupt as stop:
         raise Interrupted(str(stop)) from None
@@ -118,17 +120,6 @@ def fit(
         show_fit(report)
 
 
-def _kind(name: str, text: str) -> Any:
-    """A kind by its name, or the JSON of one with constants."""
-    if not text.lstrip().startswith("{"):
-        return text
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        fix = f"""--{name} '{{"kind": ...}}'"""
-        raise SchemeError(f"--{name} is not JSON", where=text, why=str(error), fix=fix) from None
-
-
 def _shown(show: Callable[..., None]) -> Callable[[FitProgress], None]:
     def report(moment: FitProgress) -> None:
         parts = [f"epoch {moment.epoch}/{moment.epochs}"]
@@ -136,7 +127,9 @@ def _shown(show: Callable[..., None]) -> Callable[[FitProgress], None]:
             parts.append(f"loss {moment.loss:.4f}")
         if moment.accuracy is not None:
             parts.append(f"test accuracy {100 * moment.accuracy:.1f} %")
-        what = {"train": f"seed {moment.seed}", "evaluate": f"test {moment.seed}"}.get(moment.stage, moment.stage)
+        what = {"train": f"seed {moment.seed}", "evaluate": f"test {moment.seed}", "float": f"float {moment.seed}"}.get(
+            moment.stage, moment.stage
+        )
         show(what, moment.done, moment.total, "  ".join(parts))
 
     return report

@@ -235,6 +235,9 @@ def show_fit(report: FitReport) -> None:
     spread = facts["accuracy"]["std"]
     deviation = f" (standard deviation {100 * spread:.2f} over {len(runs)} seeds)" if spread is not None else ""
     out.print(f"accuracy     {_percent(report.accuracy)}{deviation}, {report.evaluated:,} test samples")
+    if report.difference is not None:
+        reference = facts["float"]["accuracy"]["mean"]
+        out.print(f"in float     {_percent(reference)}; integer minus float {100 * report.difference:+.2f} points")
     if report.head_start is not None:
         out.print(f"head start   {_percent(report.head_start)} after one epoch of the classifier alone")
     sizes = ", ".join(f"{name} {_n(size)}" for name, size in report.sram.items() if name != "total")

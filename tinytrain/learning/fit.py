@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import threading
 import time
@@ -17,6 +18,7 @@ from tinytrain.frontends import load_model
 from tinytrain.graph import Graph
 from tinytrain.host.prefix import PrefixCache
 from tinytrain.learning.checkpoint import Checkpoint
+from tinytrain.learning.reference import check_reference, run_reference
 from tinytrain.learning.report import FitReport, SeedRun
 from tinytrain.learning.run import Callback, FitProgress, Run
 from tinytrain.learning.task import Settings, Task, compiled, make_task
@@ -35,6 +37,7 @@ def fit(
     overrides: Mapping[str, Any] | None = None,
     classes: int | None = None,
     head_start: bool = True,
+    float_reference: bool = False,
     jobs: int = 1,
     checkpoint: Path | str | None = None,
     progress: Callback = lambda moment: None,
@@ -45,22 +48,31 @@ def fit(
     overrides:  fields of the scheme that replace its own
     classes:    a new classifier of so many classes; by default the data decides
     head_start: also train the classifier alone for one epoch, for comparison
+    float_reference: also train every seed in float, with torch
     jobs:       processes over which the seeds are spread
     checkpoint: a folder where every epoch's end is kept; a run that finds its file there goes on from it
-    Errors: ModelError, DataError, SchemeError, OutputError. Ctrl-C: KeyboardInterrupt that says where it stopped.
+    Errors: ModelError, DataError, SchemeError, OutputError, ToolMissing.
+    Ctrl-C: KeyboardInterrupt that says where it stopped.
     """
     if not seeds:
         raise DataError("a training needs a seed", fix="--seeds 1 or more")
     forward = load_model(model)
     spec = InputSpec.of(forward)
-    loaded = data if isinstance(data, Dataset) else load_data(data, spec)
-    task = make_task(forward, loaded, scheme, settings, overrides or {}, classes)
+    chosen = (scheme(forward) if callable(scheme) else scheme).but(**(overrides or {}))
+    chosen = chosen.but(classes=classes or chosen.classes)
+    labelled = chosen.loss.labels(chosen.classes or 2) > 0
+    loaded = data if isinstance(data, Dataset) else load_data(data, spec, labelled=labelled)
+    task = make_task(forward, loaded, chosen, settings)
+    if float_reference:
+        check_reference(task)
     head = _head_start(task, seeds[0], progress) if head_start else None
-    runs = _run_all(task, seeds, jobs, checkpoint, progress)
+    files = [Checkpoint.of(checkpoint, task.digest, seed) if checkpoint else None for seed in seeds]
+    runs = _run_all(task, seeds, jobs, files, progress)
+    floating = _run_all(task, seeds, jobs, None, progress) if float_reference else ()
     cache = {"bytes_per_sample": task.prefix.nbytes, "rows": task.prefix.rows, "of_rows": len(task.program.rows)}
     return FitReport(
         str(model), loaded.source, task.scheme.as_dict(), {**settings.as_dict(), "seeds": list(seeds)}, task.classes,
-        len(task.test.y), runs, task.sram(), cache, head,
+        len(task.test.y) if labelled else 0, runs, task.sram(), cache, head, floating,
     )  # fmt: skip
 
 
@@ -77,13 +89,22 @@ def _head_start(task: Task, seed: int, progress: Callback) -> float | None:
 
 
 def _run_all(
-    task: Task, seeds: Sequence[int], jobs: int, checkpoint: Path | str | None, progress: Callback
+    task: Task, seeds: Sequence[int], jobs: int, files: Sequence[Checkpoint | None] | None, progress: Callback
 ) -> tuple[SeedRun, ...]:
-    files = [Checkpoint.of(checkpoint, task.digest, seed) if checkpoint else None for seed in seeds]
-    if jobs > 1 and len(seeds) > 1:
-        return _in_processes(task, seeds, files, min(jobs, len(seeds)), progress)
-    cache = PrefixCache(task.prefix, task.settings.cache)
-    return tuple(_one(task, seed, cache, file, progress) for seed, file in zip(seeds, files, strict=True))
+    """A run per seed; files: where its states are kept, if anywhere. Without files: the float references."""
+    jobs = min(jobs, len(seeds))
+    limited = replace(task, settings=replace(task.settings, cache=task.settings.cache // jobs))
+    cache = PrefixCache(task.prefix, limited.settings.cache)
+    works: list[Callable[..., SeedRun]] = [
+        functools.partial(run_reference, limited, seed)
+        if files is None
+        else functools.partial(_one, task, seed, cache, files[index])
+        for index, seed in enumerate(seeds)
+    ]
+    if jobs == 1:
+        return tuple(work(progress) for work in works)
+    folder = next((file.path.parent for file in files or () if file), None)
+    return _in_processes(works, jobs, folder, progress)
 
 
 def _one(task: Task, seed: int, cache: PrefixCache, file: Checkpoint | None, progress: Callback) -> SeedRun:
@@ -97,24 +118,21 @@ def _one(task: Task, seed: int, cache: PrefixCache, file: Checkpoint | None, pro
 
 
 def _in_processes(
-    task: Task, seeds: Sequence[int], files: Sequence[Checkpoint | None], jobs: int, progress: Callback
+    works: Sequence[Callable[..., SeedRun]], jobs: int, folder: Path | None, progress: Callback
 ) -> tuple[SeedRun, ...]:
-    """One process per seed, `jobs` at a time; what they report comes back through a queue."""
+    """`jobs` works at a time, each in a process; what they report comes back through a queue."""
     from joblib import Parallel, delayed
 
-    limit = task.settings.cache // jobs
     with multiprocessing.Manager() as manager:
         queue = manager.Queue()
         listener = threading.Thread(target=_listen, args=(queue, progress))
         listener.start()
         try:
-            pairs = zip(seeds, files, strict=True)
-            each = (delayed(_in_worker)(task, seed, limit, file, queue) for seed, file in pairs)
-            return tuple(Parallel(n_jobs=jobs)(each))
+            return tuple(Parallel(n_jobs=jobs)(delayed(_in_worker)(work, queue) for work in works))
         except KeyboardInterrupt:
-            folder = files[0].path.parent if files[0] else None
-            kept = f"'{folder}' keeps every epoch's end: the same command goes on from there" if folder else ""
-            raise KeyboardInterrupt(f"{len(seeds)} trainings stopped; {kept or 'nothing was kept'}") from None
+            kept = f"'{folder}' keeps every epoch's end: the same command goes on from there"
+            where = f"{len(works)} trainings in {jobs} processes stopped"
+            raise KeyboardInterrupt(f"{where}; {kept if folder else 'nothing was kept'}") from None
         finally:
             queue.put(None)
             listener.join()
@@ -125,7 +143,7 @@ def _listen(queue: Any, progress: Callback) -> None:
         progress(moment)
 
 
-def _in_worker(task: Task, seed: int, limit: int, file: Checkpoint | None, queue: Any) -> SeedRun:
+def _in_worker(work: Callable[..., SeedRun], queue: Any) -> SeedRun:
     sent = [0.0]
 
     def report(moment: FitProgress) -> None:
@@ -135,4 +153,4 @@ def _in_worker(task: Task, seed: int, limit: int, file: Checkpoint | None, queue
             sent[0] = now
             queue.put(moment)
 
-    return _one(task, seed, PrefixCache(task.prefix, limit), file, report)
+    return work(report)

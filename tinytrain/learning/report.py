@@ -13,13 +13,13 @@ from typing import Any
 class FitEpoch:
     """One pass over the training samples.
 
-    loss, train_accuracy: means over the epoch's steps, each measured before its update
+    loss, train_accuracy: means over the epoch's steps, each measured before its update; no accuracy without labels
     accuracy:             share of the test samples that are right after it; None where it was not measured
     parameters_crc32:     of all trained parameters and masters after it; None of a float reference
     """
 
     loss: float
-    train_accuracy: float
+    train_accuracy: float | None
     accuracy: float | None
     parameters_crc32: int | None = None
 

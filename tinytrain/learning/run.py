@@ -63,7 +63,7 @@ class Run:
             state.before = self.evaluate(progress)
         for epoch, steps in groupby(self.steps[state.steps :], key=lambda step: step.epoch):
             started = time.perf_counter()
-            loss, share = self._train(epoch, list(steps), progress)
+            loss, share = self._train(list(steps), progress)
             state.seconds += time.perf_counter() - started
             last = epoch + 1 == settings.epochs
             due = last or (epoch + 1) % settings.eval_every == 0
@@ -75,17 +75,19 @@ class Run:
         return SeedRun(self.seed, state.before, tuple(state.epochs), len(self.steps), state.seconds)
 
     def evaluate(self, progress: Callback) -> float | None:
-        """Share of the test samples that are right; None if there are none."""
+        """Share of the test samples that are right; None without test samples or labels."""
         test, right = self.task.test, 0
+        if not self.task.program.labels or not len(test.y):
+            return None
         for index in range(len(test.y)):
             first = self.cache.load(self.machine, ("test", index), lambda index=index: test.x[index])  # type: ignore[misc]
             right += self.machine.predicted(self.machine.forward(first)) == int(test.y[index])
             if index % PROGRESS_EVERY == 0:
                 self._report(progress, "evaluate", index, len(test.y))
-        return right / len(test.y) if len(test.y) else None
+        return right / len(test.y)
 
-    def _train(self, epoch: int, steps: list[Step], progress: Callback) -> tuple[float, float]:
-        """(mean loss, share of right predictions) of an epoch."""
+    def _train(self, steps: list[Step], progress: Callback) -> tuple[float, float | None]:
+        """(mean loss, share of right predictions or None without labels) of an epoch."""
         machine, state, accumulates = self.machine, self.state, self.task.accumulates
         loss, right, rate = 0.0, 0, None
         for done, step in enumerate(steps, 1):
@@ -101,7 +103,7 @@ class Run:
             state.steps += 1
             if done % PROGRESS_EVERY == 0:
                 self._report(progress, "train", state.steps, loss=loss / done, train_accuracy=right / done)
-        return loss / len(steps), right / len(steps)
+        return loss / len(steps), right / len(steps) if self.task.program.labels else None
 
     def _load(self, step: Step, number: int) -> int:
         """Put the sample of a step into the machine -> the first row to be run."""

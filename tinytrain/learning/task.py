@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -120,19 +119,19 @@ class Task:
         return found.hexdigest()
 
 
-def make_task(
-    forward: Graph, data: Dataset, scheme: Scheme | Callable[[Graph], Scheme], settings: Settings,
-    overrides: Mapping[str, Any], classes: int | None = None,
-) -> Task:  # fmt: skip
+def make_task(forward: Graph, data: Dataset, scheme: Scheme, settings: Settings) -> Task:
     """Settle the number of classes, quantize the samples, compile, and measure the initial exponents.
 
-    overrides: fields of the scheme that replace its own
     Errors: DataError, SchemeError.
     """
     spec = InputSpec.of(forward)
     settings.augment.check(spec.shape)
-    chosen = (scheme(forward) if callable(scheme) else scheme).but(**overrides)
-    chosen = with_outputs(forward, chosen.but(classes=classes or chosen.classes), data.class_count)
+    if scheme.loss.needs_target:
+        raise DataError(
+            "a scheme that is trained on given targets", why="data sets hold samples and labels",
+            fix="train it in Python with Machine.train_step(sample, target=...)",
+        )  # fmt: skip
+    chosen = with_outputs(forward, scheme, data.class_count)
     chosen = chosen.but(accumulate=chosen.accumulate or settings.batch > 1)
     check_data(data, spec)
     tested = spread(len(data.x_test), settings.evaluated)
