@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Neighbouring channels that a kernel works on together. On a host a tt_vector is four or eight int32 lanes; on a
-// Cortex-M it is one int32, and what reads like vector code is plain C. No count of lanes changes a bit: integer sums have
-// no order.
+// Cortex-M it is one int32, and what reads like vector code is plain C. No count of lanes changes a bit: integer sums
+// have no order.
 #ifndef TINYTRAIN_VECTORS_H
 #define TINYTRAIN_VECTORS_H
 
@@ -87,8 +87,8 @@ typedef struct tt_tile {
     int32_t start, lanes, known;
 } tt_tile;
 
-// The next tile of channels 0..count - 1 when `done` of them are done. The end of a run is filled up to a whole vector with
-// channels that are done, so only runs shorter than a vector go channel by channel.
+// The next tile of channels 0..count - 1 when `done` of them are done. The end of a run is filled up to a whole vector
+// with channels that are done, so only runs shorter than a vector go channel by channel.
 static inline tt_tile tt_next_tile(int32_t done, int32_t count) {
     tt_tile tile = {done, 1, 0};
     if (count - done >= TT_LANES) {
