@@ -34,6 +34,10 @@ certify: export TORCH = 1
 certify: bootstrap
 	@$(BIN)/python benchmarks/certify.py --write
 
+experiments: TORCH := 1
+experiments: bootstrap
+	@$(BIN)/python benchmarks/experiments.py --write $(EXPERIMENTS)
+
 personalize: TORCH := 1
 personalize: bootstrap
 	@for name in ecg bearing wrist words; do \

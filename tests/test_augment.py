@@ -58,6 +58,11 @@ def test_every_pixel_is_where_the_definition_puts_it(augment: Augment) -> None:
     assert len({got.tobytes() for got in made}) > (1 if augment == Augment(flip=True) else 5)
 
 
+def test_the_example_of_the_documentation() -> None:
+    words = [int(word) for word in random_words(1, STREAM, 0, 7)]
+    assert (scaled(words[1], 9) - 4, scaled(words[2], 9) - 4, words[0] >> 31) == (-4, -1, 1)
+
+
 def test_nothing_is_the_default() -> None:
     x = sample((5, 6, 3))
     assert Augment() == Augment.parse("") and Augment().fixed
