@@ -273,7 +273,7 @@ from tinytrain.train import Scheme, training_graph
 program = machine_of(training_graph(nets.chain(), Scheme())).program
 program.sizes = {space: size // 2 if space == "arena" else size for space, size in program.sizes.items()}
 machine = Machine(program)
-machine._set_answer(0, None)
+machine.set_answer(0, None)
 machine.run([0])
 """
 
