@@ -82,7 +82,7 @@ def main() -> None:
             failed += [] if certificate.holds(THRESHOLD) else [name]
             sections.append(network_section(Path(name).stem, source, certificate))
     if "--write" in sys.argv and not wanted:
-        PAGE.write_text(INTRODUCTION + "\n" + "\n".join(sections))
+        PAGE.write_text("\n".join([INTRODUCTION, *sections[:1], NETWORKS_TEXT, *sections[1:]]))
     if failed:
         sys.exit("these certificates do not hold: " + "; ".join(failed))
 
@@ -172,6 +172,19 @@ Each row is one input of one operator. Three computations of the same gradient m
 
 Gradients are random over the whole int16 range; outputs within a step of their clamp get none, because there rounding
 decides. Cases come from `tests/ops/test_<operator>.py`; an operator with a gradient and without a case fails a test.
+"""
+
+NETWORKS_TEXT = """## Whole networks
+
+Every weight and bias of a network trains. *Same activations*: torch is given the int8 network's activations, in double
+precision, so all that differs is the arithmetic of the gradients: 16-bit mantissas, and logits' gradients in steps of
+2^-15, which is what remains of a sample that is classified well. *Float activations*: torch computes its own, so the
+roundings of all int8 activations are in it: the gradient at another point, not a worse gradient.
+
+Losses are of plain gradient descent on all samples at once, at one rate: *integer* on the C runtime; *rounded* in torch
+with weights and activations rounded as int8 holds them; *float* with nothing rounded, which is faster wherever steps are
+smaller than half an int8 step of a weight, because they count at once. That *integer* follows *rounded* says what
+gradients and updates in integers cost; what is between *rounded* and *float* is the price of int8 weights.
 """
 
 if __name__ == "__main__":

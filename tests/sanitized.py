@@ -8,17 +8,24 @@ The process must have libasan loaded before anything else: `environment()` says 
 
 from __future__ import annotations
 
-import functools
 import importlib
 import os
 import subprocess
+from pathlib import Path
 
 from tinytrain.host.runtime import compiler
 
 FLAGS = ("-std=c99", "-O1", "-g", "-fPIC", "-shared", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 _module = importlib.import_module("tinytrain.host.runtime")
-_module.build = functools.partial(_module.build, FLAGS)  # type: ignore[attr-defined]
+_build = _module.build
+
+
+def _sanitized(flags: tuple[str, ...] = FLAGS) -> Path:
+    return _build(FLAGS)
+
+
+_module.build = _sanitized  # type: ignore[attr-defined]
 
 
 def environment() -> dict[str, str]:

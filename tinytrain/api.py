@@ -122,16 +122,16 @@ def certify(
     graph = load_model(model)
     chosen = _scheme(scheme, scheme_key)
     assert chosen is not None
+    named = chosen if isinstance(chosen, Scheme) else chosen(graph)
     spec, rng = InputSpec.of(graph), np.random.default_rng(seed)
     if data is None:
         x = rng.integers(-128, 128, (samples, *spec.shape)).astype(np.int8)
-        y = rng.integers(0, graph[graph.outputs[0]].size, samples)
+        y = _random_answers(rng, named, graph[graph.outputs[0]].size, samples)
     else:
         data = data if isinstance(data, Dataset) else load_data(data, spec, seed)
         check_data(data, spec)
         indices = rng.permutation(len(data.x_train))[:samples]
         x, y = gather_samples(data.x_train, indices, spec), data.y_train[indices]
-    named = chosen if isinstance(chosen, Scheme) else chosen(graph)
     return certify_network(graph, named, x, y, rate, progress=progress)
 
 
@@ -186,6 +186,13 @@ def fit(
         float_reference=float_reference, jobs=jobs,
         checkpoint=checkpoint, progress=progress,
     )  # fmt: skip
+
+
+def _random_answers(rng: np.random.Generator, scheme: Scheme, outputs: int, count: int) -> np.ndarray:
+    """Labels, or normally distributed values where the loss is given some."""
+    if scheme.loss.needs_target:
+        return rng.normal(0, 1, (count, outputs))
+    return rng.integers(0, max(1, scheme.loss.labels(outputs)), count)
 
 
 def planning_samples(data: Dataset, spec: InputSpec, seed: int) -> Samples:

@@ -11,7 +11,7 @@ from tinytrain.certificates import certify_network
 from tinytrain.errors import DataError
 from tinytrain.graph import Graph
 from tinytrain.ops import lookup
-from tinytrain.train import LayerUpdate, Scheme, Slice, all_weights
+from tinytrain.train import LayerUpdate, Loss, Scheme, Slice, all_weights
 
 pytest.importorskip("torch").set_num_threads(1)
 THRESHOLD = 0.9999
@@ -53,6 +53,38 @@ def test_a_new_classifier_is_left_out(residual: Graph) -> None:
     certificate = certify_network(residual, Scheme({"last": LayerUpdate(True)}, classes=9), *data(residual))
     assert {row.name: row.size for row in certificate.rows}["head.head.bias"] == 4
     assert all(row.norm > 0 for row in certificate.rows)
+
+
+@pytest.mark.parametrize(
+    "loss", [Loss(label_smoothing=0.2, class_weights=(1.0, 0.5, 2.0, 1.0)), Loss("mean_squared_error", target="given")]
+)
+def test_every_loss_has_the_float_networks_gradients(residual: Graph, loss: Loss) -> None:
+    samples, labels = data(residual)
+    if loss.needs_target:
+        labels = np.random.default_rng(0).normal(0, 2, (len(samples), 4))
+    certificate = certify_network(residual, all_weights(residual).but(loss=loss), samples, labels, steps=3)
+    assert certificate.holds(THRESHOLD), certificate.worst
+    integer, rounded, _ = (curve.losses for curve in certificate.curves)
+    assert abs(integer[0] / rounded[0] - 1) < 0.05
+
+
+def test_gradients_of_eight_bits_are_right_on_average(residual: Graph) -> None:
+    """Rounded stochastically: each is noisy, their mean is not off."""
+    scheme = all_weights(residual).but(gradients="int8")
+    certificate = certify_network(residual, scheme, *data(residual, 16), steps=1)
+    assert 0.97 < certificate.worst.cosine_same < 0.9999, certificate.worst
+
+
+def test_a_binary_loss_and_an_auto_encoder() -> None:
+    net = nets.Net(np.random.default_rng(3), "binary")
+    binary = net.done(net.dense("head", net.mean("pool", net.conv("stem", net.input((6, 6, 2)), 8, 3, 1, 1)), 1))
+    net = nets.Net(np.random.default_rng(3), "encoder")
+    encoder = net.done(net.dense("head", net.dense("code", net.input((24,)), 6, relu=True), 24))
+    for graph, loss in ((binary, Loss("binary_cross_entropy")), (encoder, Loss("mean_squared_error"))):
+        samples, _ = data(graph)
+        scheme = all_weights(graph).but(loss=loss)
+        certificate = certify_network(graph, scheme, samples, np.array([0, 1, 1, 0]), steps=2)
+        assert certificate.holds(THRESHOLD), certificate.worst
 
 
 def broken_add(self, build, node, gy, wanted):

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tinytrain.graph import Graph
@@ -18,26 +20,35 @@ RATES = tuple(2.0**power for power in range(-48, 49, 12))
 LARGEST = 2**30  # of an accumulator that did not saturate
 
 
+def answer(scheme: Scheme, label: Any) -> dict[str, Any]:
+    """A sample's answer as `Machine.train_step` takes it."""
+    return {"target": label} if scheme.loss.needs_target else {"label": int(label)}
+
+
 class GradientMeter:
     """One training program that accumulates; its parameters never change."""
 
     def __init__(self, forward: Graph, scheme: Scheme) -> None:
+        self._scheme = scheme
         self.graph = training_graph(forward, scheme.but(accumulate=True, optimizer=Optimizer()))
         self._machine = Machine(lower(self.graph, lay_out(self.graph)))
         self.parameters = [t for t in self.graph.tensors.values() if t.accumulator and t.alias_of is None]
 
-    def gradients(self, sample: np.ndarray, label: int, settle: int = SETTLE) -> dict[str, np.ndarray]:
-        """d loss / d parameter of one sample, by the names of the training graph's parameters (or their blocks)."""
+    def gradients(self, sample: np.ndarray, label: Any, settle: int = SETTLE) -> dict[str, np.ndarray]:
+        """d loss / d parameter of one sample, by the names of the training graph's parameters (or their blocks).
+
+        label: the class, or values for the outputs
+        """
         self._machine.reset()
         self._machine.set_learning_rate(0.0)
         for _ in range(settle):
-            self._machine.train_step(sample, label)
+            self._machine.train_step(sample, **answer(self._scheme, label))
         found = {tensor.name: np.zeros(tensor.shape) for tensor in self.parameters}
         for rate in RATES:
             self._machine.set_learning_rate(rate)
             for tensor in self.parameters:
                 self._machine.view(str(tensor.accumulator))[...] = 0
-            self._machine.train_step(sample, label)
+            self._machine.train_step(sample, **answer(self._scheme, label))
             for tensor in self.parameters:
                 assert tensor.quantization is not None
                 shape = [1] * len(tensor.shape)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tinytrain.certificates.integer import GradientMeter
+from tinytrain.certificates.integer import GradientMeter, answer
 from tinytrain.errors import DataError
 from tinytrain.floating import TorchModel, cosine, relative_error, torch_module
 from tinytrain.graph import Graph
@@ -94,17 +94,14 @@ def certify_network(
 ) -> Certificate:  # fmt: skip
     """Compare the training of an int8 graph under a scheme with torch.
 
-    samples: int8 [N, *input shape]; labels: of the model's own classes, as a new head of zeros sends no gradient back
+    samples: int8 [N, *input shape]; labels: of the model's own classes, as a new head of zeros sends no gradient back;
+             or targets [N, outputs] for a loss that is given them
     rate:    of the loss curves; by default one at which a step would take away a quarter of the loss, were it linear
 
     Errors: ToolMissing where torch is not installed, DataError where data do not fit.
     """
     scheme = scheme.but(classes=None)
-    classes = graph[graph.outputs[0]].size
-    if not len(samples) or len(samples) != len(labels) or not 0 <= min(labels) <= max(labels) < classes:
-        raise DataError(
-            f"{len(samples)} samples with {len(labels)} labels", why=f"the model has the classes 0 to {classes - 1}"
-        )
+    _check(graph, scheme, samples, labels)
     show = progress or (lambda what, done, of: None)
     meter, model = GradientMeter(graph, scheme), TorchModel(graph, scheme, "float64")
     integer = _mean_integer_gradients(meter, samples, labels, show)
@@ -117,9 +114,19 @@ def certify_network(
     same, free = (aligned(meter.graph, model.gradients(samples, labels, given)) for given in (integers, None))
     rows = tuple(_row(name, integer[name], same[name], free[name]) for name in integer)
     if rate is None:
-        rate = _rate(model.loss(model.forward(samples), labels).item(), free)
+        rate = _rate(model.loss(model.forward(samples), model.answers(samples, labels)).item(), free)
     curves = loss_curves(graph, scheme, samples, labels, rate, steps, show)
     return Certificate(graph.name, len(samples), rows, rate, curves)
+
+
+def _check(graph: Graph, scheme: Scheme, samples: np.ndarray, labels: np.ndarray) -> None:
+    classes = scheme.loss.labels(graph[graph.outputs[0]].size)
+    wrong = classes and len(labels) and not 0 <= min(labels) <= max(labels) < classes
+    if not len(samples) or len(samples) != len(labels) or wrong:
+        raise DataError(
+            f"{len(samples)} samples with {len(labels)} labels",
+            why=f"the labels are 0 to {classes - 1}" if classes else "a sample has one answer",
+        )
 
 
 def aligned(training: Graph, gradients: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -166,7 +173,10 @@ def _integer_curve(
         show("integer training", step, steps + 1)
         # in a first pass nothing moves: exponents find their place
         machine.set_learning_rate(rate / len(samples) if step else 0.0)
-        batch = [machine.train_step(sample, int(label))[0] for sample, label in zip(samples, labels, strict=True)]
+        batch = [
+            machine.train_step(sample, **answer(scheme, label))[0]
+            for sample, label in zip(samples, labels, strict=True)
+        ]
         machine.apply()
         losses.append(float(np.mean(batch)))
     return tuple(losses[1:])
@@ -179,7 +189,7 @@ def _torch_curve(
     for step in range(steps):
         show("torch training", step, steps)
         optimizer.zero_grad()
-        loss = model.loss(model.forward(samples), labels)
+        loss = model.loss(model.forward(samples), model.answers(samples, labels))
         loss.backward()
         model.mask_gradients()
         optimizer.step()
@@ -193,7 +203,7 @@ def _mean_integer_gradients(
     sums: dict[str, np.ndarray] = {}
     for index, (sample, label) in enumerate(zip(samples, labels, strict=True)):
         show("integer gradients", index, len(samples))
-        for name, gradient in meter.gradients(sample, int(label)).items():
+        for name, gradient in meter.gradients(sample, label).items():
             sums[name] = sums.get(name, np.zeros(())) + gradient / len(samples)
     return sums
 

@@ -17,10 +17,11 @@ import numpy as np
 
 from tinytrain.errors import DataError, GraphError
 from tinytrain.floating.torch import torch_module
-from tinytrain.graph import Graph, Node, Role, Tensor
+from tinytrain.graph import Graph, Node, Phase, Role, Tensor
 from tinytrain.ops import lookup
 from tinytrain.train import LayerUpdate, Scheme, Slice, all_weights
 from tinytrain.train.head import with_trained_head
+from tinytrain.train.objective import loss_operator
 from tinytrain.train.scheme import classifier_node
 
 ACTIVATIONS = ("float", "masked", "quantized")
@@ -110,9 +111,21 @@ class TorchModel:
         """The leaves that the scheme trains, for an optimizer."""
         return [self.parameters[name] for name in self.masks]
 
-    def loss(self, logits: Any, labels: np.ndarray) -> Any:
-        """The mean cross-entropy of a batch."""
-        return self._torch.nn.functional.cross_entropy(logits, self._torch.as_tensor(np.asarray(labels, np.int64)))
+    def loss(self, outputs: Any, answers: Any) -> Any:
+        """The mean loss of a batch, of the scheme's kind.
+
+        answers: labels [N]; or values [N, outputs] for "mean_squared_error" (an auto-encoder's: `real` of its samples)
+        """
+        op, attrs = loss_operator(self.scheme.loss)
+        dtype = self._torch.int64 if self.scheme.loss.labels(outputs.shape[1]) else self.dtype
+        node = Node(op, "loss", (), (), attrs, phase=Phase.LOSS)
+        return lookup(op).floating(self.graph, node, outputs, self._torch.as_tensor(answers).to(dtype)).mean()
+
+    def answers(self, samples: np.ndarray, answers: np.ndarray) -> Any:
+        """What `loss` compares outputs with: the samples themselves where the scheme says so."""
+        loss = self.scheme.loss
+        itself = loss.kind == "mean_squared_error" and not loss.needs_target
+        return self.real(self.graph.inputs[0], samples) if itself else answers
 
     def mask_gradients(self) -> None:
         """After backward(): zeros where the scheme does not train."""
@@ -121,10 +134,10 @@ class TorchModel:
                 self.parameters[name].grad *= mask
 
     def gradients(
-        self, samples: np.ndarray, labels: np.ndarray, integers: Mapping[str, np.ndarray] | None = None
+        self, samples: np.ndarray, answers: np.ndarray, integers: Mapping[str, np.ndarray] | None = None
     ) -> dict[str, np.ndarray]:
-        """d (mean loss of the batch) / d parameter, of everything that trains."""
-        loss = self.loss(self.forward(samples, integers), labels)
+        """d (mean loss of the batch) / d parameter, of everything that trains. answers: as `loss` takes them."""
+        loss = self.loss(self.forward(samples, integers), self.answers(samples, answers))
         results = self._torch.autograd.grad(loss, self.trained())
         return {name: (g * mask).numpy() for (name, mask), g in zip(self.masks.items(), results, strict=True)}
 

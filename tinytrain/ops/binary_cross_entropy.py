@@ -8,10 +8,12 @@ z > 0}. Attributes: `label_smoothing`, `class_weights` (of the classes 0 and 1).
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tinytrain.graph import Graph, Node
-from tinytrain.ops.cross_entropy import constants, weighted_difference, weighted_loss
+from tinytrain.ops.cross_entropy import constants, floating_loss, weighted_difference, weighted_loss
 from tinytrain.ops.fixed_point import exp_q16, log_q16
 from tinytrain.ops.operator import Evaluation, KernelCall, Operator, Ref, operator, refuse
 
@@ -39,6 +41,13 @@ class BinaryCrossEntropy(Operator):
         spread = below * target + above * ((1 << 30) - target)
         loss = weighted_loss(spread, log_q16(total), factor, own.loss_shift)
         return [gradient, np.array([loss, z > 0], np.int32)]
+
+    def floating(self, graph: Graph, node: Node, *inputs: Any) -> Any:
+        """The losses [N]; inputs: logits [N, 1], labels int64 [N]."""
+        logits, labels = inputs
+        both = logits.new_zeros(logits.shape[0], 2)
+        both[:, 1] = logits[:, 0]
+        return floating_loss(node.attrs, both.log_softmax(1), labels)
 
     def lower(self, graph: Graph, node: Node) -> KernelCall:
         logit, label, result = node.inputs

@@ -46,6 +46,16 @@ class Constants:
         return BITS - self.exponent
 
 
+def floating_loss(attrs: Mapping[str, Any], log_probability: Any, labels: Any) -> Any:
+    """The losses [N] of a batch, with torch: log_probability [N, classes], labels int64 [N]."""
+    classes, smoothing = log_probability.shape[1], attrs.get("label_smoothing", 0.0)
+    own = log_probability.gather(1, labels[:, None])[:, 0]
+    losses = -(1 - smoothing) * own - smoothing / classes * log_probability.sum(1)
+    if weights := attrs.get("class_weights"):
+        losses = losses * losses.new_tensor(weights)[labels]
+    return losses
+
+
 def constants(attrs: Mapping[str, Any], classes: int) -> Constants:
     """attrs: `label_smoothing` in [0, 1) and `class_weights`, from 0.001 to 1000, of the node, where it has them."""
     one = 1 << BITS

@@ -8,6 +8,8 @@ gradient 2 / N * (y - target) as int16 mantissas under a delayed exponent, for i
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tinytrain.graph import Graph, Node, Tensor
@@ -58,6 +60,11 @@ class MeanSquaredError(Operator):
         squares = (magnitude * magnitude + np.uint64(1 << 15)) >> np.uint64(16)
         mean = (int(squares.sum()) + y.size // 2) // y.size
         return [gradient.reshape(y.shape), np.array([min(mean, am.INT32_MAX), 0], np.int32)]
+
+    def floating(self, graph: Graph, node: Node, *inputs: Any) -> Any:
+        """The losses [N]; inputs: outputs [N, values], and what they should be, of as many elements."""
+        y, target = inputs
+        return ((y - target.reshape(y.shape)) ** 2).mean(1)
 
     def lower(self, graph: Graph, node: Node) -> KernelCall:
         y, target, result = node.inputs

@@ -8,10 +8,12 @@ is weight * (probability - target), in 2^-15 of the power of two that the larges
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tinytrain.graph import Graph, Node
-from tinytrain.ops.cross_entropy import constants, weighted_difference, weighted_loss
+from tinytrain.ops.cross_entropy import constants, floating_loss, weighted_difference, weighted_loss
 from tinytrain.ops.fixed_point import exp_q16, log_q16
 from tinytrain.ops.operator import Evaluation, KernelCall, Operator, Ref, operator, refuse
 
@@ -54,6 +56,11 @@ class SoftmaxCrossEntropy(Operator):
         factor = int(own.factors[label])
         loss = weighted_loss(int((distance * target).sum()), log_total, factor, own.loss_shift)
         return weighted_difference(probability, target, factor), loss
+
+    def floating(self, graph: Graph, node: Node, *inputs: Any) -> Any:
+        """The losses [N]; inputs: logits [N, classes], labels int64 [N]."""
+        logits, labels = inputs
+        return floating_loss(node.attrs, logits.log_softmax(1), labels)
 
     def lower(self, graph: Graph, node: Node) -> KernelCall:
         logits, label, result = node.inputs

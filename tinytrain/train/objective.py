@@ -30,10 +30,8 @@ def add_loss(build: TrainingBuilder, loss: Loss) -> str:
     graph.add_tensor(Tensor(HYPER, (4,), "uint32", Role.STATE, data=np.array([0, 0, 1, 0], np.uint32)))
     graph.add_tensor(Tensor(RESULT, (2,), "int32", Role.STATE))
     gradient, result = "logits.gradient", f"{RESULT}'"
-    node = Node(
-        _OPERATORS.get(loss.kind, loss.kind), "loss", (graph.outputs[0], compared, RESULT), (gradient, result),
-        _attrs(loss), phase=Phase.LOSS,
-    )  # fmt: skip
+    op, attrs = loss_operator(loss)
+    node = Node(op, "loss", (graph.outputs[0], compared, RESULT), (gradient, result), attrs, phase=Phase.LOSS)
     add_node(graph, node, role=Role.GRADIENT)
     exponent = _exponent(build, loss, node, gradient, outputs)
     graph.tensors[gradient] = graph[gradient].but(exponent=exponent)
@@ -56,10 +54,10 @@ def _compared_with(graph: Graph, loss: Loss, outputs: int) -> str:
     return sample.name
 
 
-def _attrs(loss: Loss) -> dict[str, Any]:
-    """Only what differs from the plain loss."""
+def loss_operator(loss: Loss) -> tuple[str, dict[str, Any]]:
+    """The operator's name and attributes; of these only what differs from the plain loss."""
     attrs = {"label_smoothing": loss.label_smoothing, "class_weights": loss.class_weights}
-    return {key: value for key, value in attrs.items() if value}
+    return _OPERATORS.get(loss.kind, loss.kind), {key: value for key, value in attrs.items() if value}
 
 
 def _exponent(build: TrainingBuilder, loss: Loss, node: Node, gradient: str, outputs: int) -> Exponent:
