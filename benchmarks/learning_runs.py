@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from tinytrain.graph import Graph
 from tinytrain.host.prefix import PrefixCache
 from tinytrain.learning import FitProgress, SeedRun, Settings
 from tinytrain.learning.checkpoint import Checkpoint
-from tinytrain.learning.reference import run_reference
+from tinytrain.learning.reference import FrozenParts, run_reference
 from tinytrain.learning.run import Run
 from tinytrain.learning.task import Task, make_task
 from tinytrain.train import Scheme, all_weights, load_scheme, parse_fields
@@ -117,11 +117,13 @@ def run_all(experiments: list[Experiment], store: Store, jobs: int) -> None:
 def run_experiment(experiment: Experiment, seeds: list[int], store: Store, jobs: int) -> str:
     """The runs of some seeds, stored one by one."""
     task = task_of(experiment)
-    cache = PrefixCache(task.prefix, task.settings.cache // jobs)
+    task = replace(task, settings=replace(task.settings, cache=task.settings.cache // jobs))
+    cache = PrefixCache(task.prefix, task.settings.cache)
+    parts = FrozenParts(task) if experiment.kind == "float" else None
     for seed in seeds:
         report = progress_line(experiment.name)
-        if experiment.kind == "float":
-            run = run_reference(task, seed, report)
+        if parts is not None:
+            run = run_reference(task, seed, parts, report)
         else:
             file = Checkpoint.of(BUILD / "states" / task.digest[:16], task.digest, seed)
             run = Run(task, seed, cache, file).finish(report)

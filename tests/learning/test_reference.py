@@ -14,7 +14,7 @@ from tinytrain import api
 from tinytrain.augment import Augment
 from tinytrain.errors import SchemeError
 from tinytrain.learning import FitProgress
-from tinytrain.learning.reference import FrozenParts, batches, descend, run_reference
+from tinytrain.learning.reference import FrozenParts, batches, check_reference, descend, run_reference
 from tinytrain.learning.task import Task
 from tinytrain.train import Loss, Optimizer
 
@@ -30,10 +30,10 @@ def model_of(task: Task):  # type: ignore[no-untyped-def]
 def test_a_batch_descends_along_the_mean_gradient_of_its_images(task: Task) -> None:
     steps = task.settings.steps(task.train.y, 0)[:12]
     model, fresh = model_of(task), model_of(task)
-    parts = FrozenParts(model, task, 0)
+    parts = FrozenParts(task)
     for batch in batches(steps):
         assert len(batch) == 4 and batch[-1].ends_batch
-        descend(model, parts.train(batch, batch[0].sample), batch, task.scheme.loss)
+        descend(model, parts.train(batch, 0, 0), batch, task.scheme.loss)
         x = np.stack([task.train.x[s.sample][:, ::-1] if s.flipped else task.train.x[s.sample] for s in batch])
         gradients = fresh.gradients(x, np.array([step.label for step in batch]))
         for name, gradient in gradients.items():
@@ -46,9 +46,9 @@ def test_a_batch_descends_along_the_mean_gradient_of_its_images(task: Task) -> N
 
 def test_what_the_scheme_leaves_out_keeps_its_value(task: Task) -> None:
     model, before = model_of(task), model_of(task)
-    parts = FrozenParts(model, task, 0)
+    parts = FrozenParts(task)
     for batch in batches(task.settings.steps(task.train.y, 0)):
-        descend(model, parts.train(batch, 0), batch, task.scheme.loss)
+        descend(model, parts.train(batch, 0, 0), batch, task.scheme.loss)
     changed = {name for name, value in model.parameters.items() if not torch.equal(value, before.parameters[name])}
     assert changed == set(model.masks)
     weight = next(name for name in changed if model.parameters[name].ndim == 4)
@@ -62,12 +62,12 @@ def test_a_batch_across_two_epochs_is_one_update(task: Task) -> None:
     first = list(batches(step for step in steps if step.epoch == 0))
     assert [len(batch) for batch in first] == [7] * 6 + [6] and not first[-1][-1].ends_batch
     model = model_of(task)
-    parts = FrozenParts(model, task, 0)
+    parts = FrozenParts(task)
     before = {name: value.detach().clone() for name, value in model.parameters.items()}
-    descend(model, parts.train(first[-1], 42), first[-1], task.scheme.loss)
+    descend(model, parts.train(first[-1], 0, 42), first[-1], task.scheme.loss)
     assert all(torch.equal(value, before[name]) for name, value in model.parameters.items())
     rest = next(batches(step for step in steps if step.epoch == 1))
-    descend(model, parts.train(rest, 48), rest, task.scheme.loss)
+    descend(model, parts.train(rest, 0, 48), rest, task.scheme.loss)
     assert len(rest) == 1 and not all(torch.equal(value, before[name]) for name, value in model.parameters.items())
 
 
@@ -75,7 +75,7 @@ def test_a_batch_across_two_epochs_is_one_update(task: Task) -> None:
 def test_what_is_kept_changes_nothing(task: Task, augment: Augment) -> None:
     task = replace(task, settings=replace(task.settings, augment=augment))
     less = replace(task, settings=replace(task.settings, cache=0))
-    runs = [run_reference(one, 0, lambda moment: None) for one in (task, less)]
+    runs = [run_reference(one, 0, FrozenParts(one), lambda moment: None) for one in (task, less)]
     np.testing.assert_allclose([e.loss for e in runs[0].epochs], [e.loss for e in runs[1].epochs], rtol=1e-4)
 
 
@@ -94,17 +94,28 @@ def test_integers_learn_what_float_learns(small_model: Path, small_data: Path) -
             assert ours.loss == pytest.approx(theirs.loss, rel=0.05)
 
 
+def test_references_run_in_processes_too(small_model: Path, small_data: Path) -> None:
+    def fitted(jobs: int) -> list[list[float]]:
+        report = api.fit(
+            small_model, small_data, scheme=SCHEME, epochs=1, augment="flip", seeds=2, head_start=False,
+            float_reference=True, jobs=jobs,
+        )  # fmt: skip
+        return [[epoch.loss for epoch in run.epochs] for run in report.floating]
+
+    np.testing.assert_allclose(fitted(2), fitted(1), rtol=1e-5)
+
+
 def test_other_rules_have_no_reference(task: Task) -> None:
     for changed in ({"optimizer": Optimizer("momentum", 0.9)}, {"loss": Loss("mean_squared_error")}):
         with pytest.raises(SchemeError, match="no float reference"):
-            run_reference(replace(task, scheme=task.scheme.but(**changed)), 0, lambda moment: None)
+            check_reference(replace(task, scheme=task.scheme.but(**changed)))
 
 
 def test_label_smoothing_and_class_weights_are_torchs(task: Task) -> None:
     """Beside the softmax written out: the target is 1 - s + s / classes for the label, s / classes for the others."""
     batch = task.settings.steps(task.train.y, 0)[:4]
     model = model_of(task)
-    known = FrozenParts(model, task, 0).train(batch, 0)
+    known = FrozenParts(task).train(batch, 0, 0)
     weights, smoothing = (0.5, 2.0, 1.0), 0.3
     loss, _ = descend(model_of(task), known, batch, Loss(label_smoothing=smoothing, class_weights=weights))
     logits = model.forward_from(known).detach().numpy().astype(float)

@@ -18,7 +18,7 @@ from tinytrain.frontends import load_model
 from tinytrain.graph import Graph
 from tinytrain.host.prefix import PrefixCache
 from tinytrain.learning.checkpoint import Checkpoint
-from tinytrain.learning.reference import check_reference, run_reference
+from tinytrain.learning.reference import FrozenParts, check_reference, run_reference
 from tinytrain.learning.report import FitReport, SeedRun
 from tinytrain.learning.run import Callback, FitProgress, Run
 from tinytrain.learning.task import Settings, Task, compiled, make_task
@@ -94,13 +94,13 @@ def _run_all(
     """A run per seed; files: where its states are kept, if anywhere. Without files: the float references."""
     jobs = min(jobs, len(seeds))
     limited = replace(task, settings=replace(task.settings, cache=task.settings.cache // jobs))
-    cache = PrefixCache(task.prefix, limited.settings.cache)
-    works: list[Callable[..., SeedRun]] = [
-        functools.partial(run_reference, limited, seed)
-        if files is None
-        else functools.partial(_one, task, seed, cache, files[index])
-        for index, seed in enumerate(seeds)
-    ]
+    works: list[Callable[[Callback], SeedRun]]
+    if files is None:
+        parts = FrozenParts(limited)
+        works = [functools.partial(run_reference, limited, seed, parts) for seed in seeds]
+    else:
+        cache = PrefixCache(task.prefix, limited.settings.cache)
+        works = [functools.partial(_one, task, seed, cache, file) for seed, file in zip(seeds, files, strict=True)]
     if jobs == 1:
         return tuple(work(progress) for work in works)
     folder = next((file.path.parent for file in files or () if file), None)
@@ -118,7 +118,7 @@ def _one(task: Task, seed: int, cache: PrefixCache, file: Checkpoint | None, pro
 
 
 def _in_processes(
-    works: Sequence[Callable[..., SeedRun]], jobs: int, folder: Path | None, progress: Callback
+    works: Sequence[Callable[[Callback], SeedRun]], jobs: int, folder: Path | None, progress: Callback
 ) -> tuple[SeedRun, ...]:
     """`jobs` works at a time, each in a process; what they report comes back through a queue."""
     from joblib import Parallel, delayed
@@ -143,7 +143,7 @@ def _listen(queue: Any, progress: Callback) -> None:
         progress(moment)
 
 
-def _in_worker(work: Callable[..., SeedRun], queue: Any) -> SeedRun:
+def _in_worker(work: Callable[[Callback], SeedRun], queue: Any) -> SeedRun:
     sent = [0.0]
 
     def report(moment: FitProgress) -> None:

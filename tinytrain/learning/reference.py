@@ -38,10 +38,13 @@ def check_reference(task: Task) -> None:
 
 
 class FrozenParts:
-    """What the trained part of the model reads, sample by sample: computed once where samples come again."""
+    """What the trained part of the model reads, sample by sample: computed once where samples come again.
 
-    def __init__(self, model: TorchModel, task: Task, seed: int) -> None:
-        self.model, self.task, self.seed = model, task, seed
+    It does not know a seed: all references of one task may share it.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.task, self.model = task, TorchModel(task.forward, task.scheme)
         self.torch = torch_module()
         self._kept: dict[str, dict[str, Any]] = {}
         self.room = task.settings.cache
@@ -53,8 +56,8 @@ class FrozenParts:
             return self.model.prefix(self.task.test.x[start:end])
         return {name: value[start:end] for name, value in kept.items()}
 
-    def train(self, steps: list[Step], first: int) -> Mapping[str, Any]:
-        """Of the samples of some steps, of which the first has this number."""
+    def train(self, steps: list[Step], seed: int, first: int) -> Mapping[str, Any]:
+        """Of the samples of some steps of a seed's training, of which the first has this number."""
         settings, x = self.task.settings, self.task.train.x
         if settings.augment.fixed:
             plain = self._whole("plain", x)
@@ -63,7 +66,7 @@ class FrozenParts:
                 chosen = [(mirrored if step.flipped else plain, step.sample) for step in steps]
                 return {name: self.torch.stack([kept[name][i] for kept, i in chosen]) for name in plain}
         batch = [
-            settings.augment.apply(x[step.sample], self.task.zero_point, self.seed, first + index)
+            settings.augment.apply(x[step.sample], self.task.zero_point, seed, first + index)
             for index, step in enumerate(steps)
         ]
         return self.model.prefix(np.stack(batch))
@@ -80,18 +83,18 @@ class FrozenParts:
         return self._kept.get(key)
 
 
-def run_reference(task: Task, seed: int, progress: Callback) -> SeedRun:
+def run_reference(task: Task, seed: int, parts: FrozenParts, progress: Callback) -> SeedRun:
     """Train in float what `Run` trains in integers. Errors: SchemeError, ToolMissing."""
     check_reference(task)
     model = TorchModel(task.forward, task.scheme)
-    parts, settings = FrozenParts(model, task, seed), task.settings
+    settings = task.settings
     steps = settings.steps(task.train.y, seed)
     before, seconds, done = accuracy_of(task, model, parts), 0.0, 0
     epochs: list[FitEpoch] = []
     for epoch, group in groupby(steps, key=lambda step: step.epoch):
         started, losses, right, seen = time.perf_counter(), 0.0, 0, 0
         for batch in batches(group):
-            loss, hits = descend(model, parts.train(batch, done), batch, task.scheme.loss)
+            loss, hits = descend(model, parts.train(batch, seed, done), batch, task.scheme.loss)
             losses, right, done = losses + loss, right + hits, done + len(batch)
             seen += len(batch)
             latest = epochs[-1].accuracy if epochs else before
