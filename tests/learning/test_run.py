@@ -235,3 +235,16 @@ def test_an_auto_encoder_has_a_loss_and_no_accuracy(tmp_path: Path) -> None:
     assert losses[-1] < 0.7 * losses[0]
     with pytest.raises(DataError, match="given targets"):
         api.fit(model, data, overrides={"loss": {"kind": "mean_squared_error", "target": "given"}})
+
+
+def test_progress_says_where_a_training_is(task: Task) -> None:
+    seen: list[FitProgress] = []
+    run = Run(task, 4, PrefixCache(task.prefix, CACHE)).finish(seen.append)
+    assert {moment.seed for moment in seen} == {4} and {moment.epochs for moment in seen} == {3}
+    assert [moment.epoch for moment in seen] == sorted(moment.epoch for moment in seen)
+    assert seen[0].stage == "evaluate" and seen[0].epoch == 0 and seen[0].accuracy is None
+    ends = [moment for moment in seen if moment.stage == "train" and moment.done % 48 == 0 and moment.accuracy]
+    assert [moment.accuracy for moment in ends][-1] == run.accuracy
+    last = seen[-1]
+    assert (last.stage, last.epoch, last.done, last.total) == ("train", 3, 144, 144)
+    assert (last.loss, last.train_accuracy) == (run.epochs[-1].loss, run.epochs[-1].train_accuracy)

@@ -122,7 +122,7 @@ def fit(
 
 def _shown(show: Callable[..., None]) -> Callable[[FitProgress], None]:
     def report(moment: FitProgress) -> None:
-        parts = [f"epoch {moment.epoch}/{moment.epochs}"]
+        parts = [f"epoch {moment.epoch}/{moment.epochs}"] if moment.epoch else []
         if moment.loss is not None:
             parts.append(f"loss {moment.loss:.4f}")
         if moment.accuracy is not None:

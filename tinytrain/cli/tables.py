@@ -222,10 +222,8 @@ def show_fit(report: FitReport) -> None:
     """Accuracy epoch by epoch, a column per seed; then the means."""
     out = console()
     runs = report.runs
-    table = _table(
-        f"{report.model} on {report.data}: test accuracy", "epoch", "loss", *(f"seed {run.seed}" for run in runs),
-        numbers=len(runs) + 1,
-    )  # fmt: skip
+    out.print(f"{report.model} on {report.data}: test accuracy", soft_wrap=True)
+    table = _table("", "epoch", "loss", *(f"seed {run.seed}" for run in runs), numbers=len(runs) + 1)
     table.add_row("before", "", *(_percent(run.before) for run in runs))
     for index, epochs in enumerate(zip(*(run.epochs for run in runs), strict=True)):
         loss = sum(epoch.loss for epoch in epochs) / len(epochs)

@@ -71,7 +71,7 @@ class Run:
             state.epochs.append(FitEpoch(loss, share, accuracy, self.machine.parameters_crc32()))
             if self.checkpoint:
                 self.checkpoint.save(self.machine, state)
-            self._report(progress, "train", len(self.steps) if last else state.steps)
+            self._report(progress, "train", state.steps, len(self.steps), loss, share, epoch + 1)
         return SeedRun(self.seed, state.before, tuple(state.epochs), len(self.steps), state.seconds)
 
     def evaluate(self, progress: Callback) -> float | None:
@@ -84,6 +84,7 @@ class Run:
             right += self.machine.predicted(self.machine.forward(first)) == int(test.y[index])
             if index % PROGRESS_EVERY == 0:
                 self._report(progress, "evaluate", index, len(test.y))
+        self._report(progress, "evaluate", len(test.y), len(test.y))
         return right / len(test.y)
 
     def _train(self, steps: list[Step], progress: Callback) -> tuple[float, float | None]:
@@ -102,7 +103,7 @@ class Run:
             loss, right = loss + step_loss, right + (predicted == step.label)
             state.steps += 1
             if done % PROGRESS_EVERY == 0:
-                self._report(progress, "train", state.steps, loss=loss / done, train_accuracy=right / done)
+                self._report(progress, "train", state.steps, len(self.steps), loss / done, right / done)
         return loss / len(steps), right / len(steps) if self.task.program.labels else None
 
     def _load(self, step: Step, number: int) -> int:
@@ -116,15 +117,12 @@ class Run:
         return self.cache.load(self.machine, key, sample)
 
     def _report(
-        self, progress: Callback, stage: str, done: int, total: int | None = None, loss: float | None = None,
-        train_accuracy: float | None = None,
+        self, progress: Callback, stage: str, done: int, total: int, loss: float | None = None,
+        train_accuracy: float | None = None, epoch: int | None = None,
     ) -> None:  # fmt: skip
-        state = self.state
-        if loss is None and state.epochs:
-            loss, train_accuracy = state.epochs[-1].loss, state.epochs[-1].train_accuracy
-        seen = [epoch.accuracy for epoch in state.epochs if epoch.accuracy is not None]
-        epoch = min(len(state.epochs) + 1, self.task.settings.epochs)
-        progress(FitProgress(
-            self.seed, stage, epoch, self.task.settings.epochs, done, total or len(self.steps), loss, train_accuracy,
-            seen[-1] if seen else state.before,
-        ))  # fmt: skip
+        state, epochs = self.state, self.task.settings.epochs
+        seen = [state.before, *(each.accuracy for each in state.epochs)]
+        latest = next((accuracy for accuracy in reversed(seen) if accuracy is not None), None)
+        if epoch is None:
+            epoch = len(state.epochs) + 1 if state.steps else 0
+        progress(FitProgress(self.seed, stage, epoch, epochs, done, total, loss, train_accuracy, latest))
