@@ -182,7 +182,7 @@ precision, so all that differs is the arithmetic of the gradients: 16-bit mantis
 roundings of all int8 activations are in it: the gradient at another point, not a worse gradient.
 
 Losses are of plain gradient descent on all samples at once, at one rate: *integer* on the C runtime; *rounded* in torch
-with weights and activations rounded as int8 holds them; *float* with nothing rounded, which is faster where steps are
+with weights and activations rounded as int8 holds them; *float* with nothing rounded, which is faster where changes are
 smaller than half an int8 step of a weight, because they count at once. That *integer* follows *rounded* says what
 gradients and updates in integers cost; what is between *rounded* and *float* is the price of int8 weights.
 """
