@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tinytrain/model.h"
+#include "tinytrain/learning_rate.h"
 
 #include <string.h>
 
@@ -54,7 +55,20 @@ tt_status tt_model_set_learning_rate(const tt_model *model, float rate) {
     } else {
         for (; mantissa < 0x800000U; mantissa <<= 1) { power--; }
     }
-    model->hyper->mantissa = mantissa << 7;
-    model->hyper->exponent = power;
+    model->hyper->mantissa = model->hyper->update_mantissa = mantissa << 7;
+    model->hyper->exponent = model->hyper->update_exponent = power;
     return TT_OK;
+}
+
+tt_status tt_model_set_batch_rate(const tt_model *model, float rate, uint32_t samples) {
+    if (samples == 0 || samples > 65535) { return TT_BAD_ARGUMENT; }
+    const tt_status status = tt_model_set_learning_rate(model, rate);
+    tt_hyper *hyper = model->hyper;
+    if (status == TT_OK && samples != 1 && hyper->mantissa != 0) {
+        const tt_learning_rate whole = {hyper->mantissa, hyper->exponent};
+        const tt_learning_rate share = tt_divided_rate(whole, samples);
+        hyper->mantissa = share.mantissa;
+        hyper->exponent = share.exponent;
+    }
+    return status;
 }

@@ -13,10 +13,11 @@ import pytest
 
 from tests.ops.update_graphs import run, update_graph
 from tests.oracle import activation, gradient
+from tests.training import machine_of
 from tests.twins import no_undefined_behaviour, twins
 from tinytrain.errors import SchemeError
-from tinytrain.graph import Graph
-from tinytrain.ops.training import HYPER
+from tinytrain.graph import Graph, Phase
+from tinytrain.ops.training import HYPER, Constants
 from tinytrain.ops.updates import Mode, apply_delta, total_shift
 
 DELTAS = sorted(
@@ -28,11 +29,12 @@ VALUES = {
     Mode.WEIGHT16: [-32512, -1, 0, 32511, 32512], Mode.BIAS: [-(2**31), -(2**31) + 1, 0, 2**31 - 1],
     Mode.BIAS_STOCHASTIC: [-(2**31), 0, 2**31 - 1], Mode.ACCUMULATE: [-(2**31), 0, 2**31 - 1],
     Mode.TRUNCATE8: [-127, -5, -1, 0, 1, 5, 127], Mode.TRUNCATE16: [-32512, -1, 0, 1, 32512],
+    Mode.STOCHASTIC16: [-32512, -1, 0, 32511, 32512],
     Mode.TRUNCATE_BIAS: [-(2**31), -1, 0, 1, 2**31 - 1],
 }  # fmt: skip
 DTYPES = {
     Mode.MASTER8: np.int8, Mode.STOCHASTIC8: np.int8, Mode.WEIGHT16: np.int16,
-    Mode.TRUNCATE8: np.int8, Mode.TRUNCATE16: np.int16,
+    Mode.STOCHASTIC16: np.int16, Mode.TRUNCATE8: np.int8, Mode.TRUNCATE16: np.int16,
 }  # fmt: skip
 MASTERS = {
     Mode.MASTER8: (np.int8, 8, [-128, -1, 0, 127], 127),
@@ -46,7 +48,7 @@ def defined(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("mode", list(Mode))
+@pytest.mark.parametrize("mode", [mode for mode in Mode if mode is not Mode.STORE])
 def test_a_delta_is_subtracted_exactly_and_saturates_in_numpy_and_c(mode: Mode) -> None:
     dtype = DTYPES.get(mode, np.int32)
     fraction_type, bits, fractions, limit = MASTERS.get(mode, (None, 0, [0], 0))
@@ -83,13 +85,16 @@ def test_a_delta_is_subtracted_exactly_and_saturates_in_numpy_and_c(mode: Mode) 
 
 def layer(
     dtype: str, master: bool, scales, weight=None, exponent=-15, scaling="qas", size=(4, 5), accumulate=False,
-    truncates=False,
+    truncates=False, constants=None,
 ) -> Graph:  # fmt: skip
     """The weight of a layer of one pixel."""
     weight = np.zeros(size, dtype) if weight is None else weight
     attrs = {"x_scale": 0.02, "block": (0, size[0], 0, size[1]), "kernel": (1, 1), "scaling": scaling}
     operands = [activation("x", (size[1],), 0.02, -5), gradient("gy", (size[0],), exponent)]
-    graph = update_graph("conv2d_weight_update", operands, weight, scales, attrs, master=master, accumulate=accumulate)
+    graph = update_graph(
+        "conv2d_weight_update", operands, weight, scales, attrs, master=master, accumulate=accumulate,
+        constants=constants,
+    )  # fmt: skip
     graph.tensors["p"] = graph["p"].but(truncates=truncates)
     return graph
 
@@ -209,3 +214,37 @@ def test_two_parameters_never_share_random_words() -> None:
     streams = [node.attrs["stream"] for node in graph.nodes]
     assert len(set(streams)) == len(streams) == 2
     assert graph[HYPER].role == "state"
+
+
+@pytest.mark.parametrize("accumulate", [False, True])
+@pytest.mark.parametrize("dtype,master", [("int8", True), ("int8", False), ("int16", False)])
+def test_a_weight_decays_by_its_share_however_little_that_is(dtype: str, master: bool, accumulate: bool) -> None:
+    """rate * decay of 1e-4 a step, 200 times, without a gradient: 2 % in the mean over many weights."""
+    weight = np.full((40, 50), 100 if dtype == "int8" else 100 * 256, dtype)
+    graph = layer(
+        dtype, master, 1.0, weight, size=(40, 50), accumulate=accumulate, constants=Constants(weight_decay=0.01)
+    )
+    machine = machine_of(graph, 0.01)
+    machine.view("x")[:] = -5
+    for step in range(200):
+        machine.view(HYPER)[3] = step
+        machine.run([Phase.UPDATE, Phase.APPLY])
+    got = machine.view("p").astype(float)
+    if master:
+        got += machine.view("p.master") / 256
+    lost = 1 - got.mean() / float(weight[0, 0])
+    assert lost == pytest.approx(1 - (1 - 1e-4) ** 200, rel=0.1)
+
+
+def test_biases_do_not_decay_and_no_decay_changes_no_bits() -> None:
+    operands, value = [gradient("gy", (3,))], np.array([1000, -1000, 5], np.int32)
+    graph = update_graph("bias_update", operands, value, 1.0, {"x_scale": 1.0}, constants=Constants(weight_decay=1.0))
+    assert np.array_equal(run(graph, {"gy": np.zeros(3, np.int16)}, 0.5)["p"], value)
+    rng = np.random.default_rng(0)
+    inputs = {"x": rng.integers(-128, 128, 5).astype(np.int8), "gy": rng.integers(-3000, 3000, 4).astype(np.int16)}
+    weight = rng.integers(-127, 128, (4, 5)).astype(np.int8)
+    with_none, without = (
+        run(layer("int8", True, 1.0, weight, constants=constants), inputs, 0.2, steps=5)
+        for constants in (Constants(weight_decay=0.0), None)
+    )
+    assert np.array_equal(with_none["p"], without["p"]) and np.array_equal(with_none["p.master"], without["p.master"])

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from tests.oracle import assert_host_equals_oracle
-from tinytrain.graph import Graph, Node, Quantization, Role, Tensor, verify
+from tinytrain.graph import Graph, Node, Phase, Quantization, Role, Tensor, verify
 from tinytrain.ops.arithmetic import LearningRate
-from tinytrain.ops.training import HYPER, TrainingBuilder
+from tinytrain.ops.training import Constants, TrainingBuilder
+from tinytrain.ops.updates import HYPER, HYPER_START
 
 FRACTIONS = {"int8": "int8", "int32": "int16"}
 
@@ -18,12 +19,14 @@ FRACTIONS = {"int8": "int8", "int32": "int16"}
 def hyper(rate: float, seed: int = 1, step: int = 0) -> np.ndarray:
     """The runtime inputs of an update."""
     parts = LearningRate.from_float(rate)
-    return np.array([parts.mantissa, parts.exponent % 2**32, seed, step], np.uint32)
+    rate = [parts.mantissa, parts.exponent % 2**32]
+    return np.array([*rate, seed, step, *rate], np.uint32)
 
 
 def update_graph(
     op: str, operands: list[Tensor], value: np.ndarray, scales: Any, attrs: dict[str, Any], *, axis: int = 0,
     master: bool = False, fraction: np.ndarray | None = None, accumulate: bool = False,
+    rule: str = "sgd", constants: Constants | None = None,
 ) -> Graph:  # fmt: skip
     """One UPDATE node on the parameter "p", and its APPLY node where it accumulates. Operands are graph inputs."""
     graph = Graph(op)
@@ -39,12 +42,14 @@ def update_graph(
     if accumulate:
         names["accumulator"] = graph.add_tensor(Tensor("p.sum", value.shape, "int32", Role.OPTIMIZER)).name
     quantization = Quantization(np.broadcast_to(np.asarray(scales, np.float64), (value.shape[axis],)), 0, axis)
-    graph.add_tensor(Tensor("p", value.shape, str(value.dtype), Role.PARAMETER, quantization, value, **names))
-    graph.add_tensor(Tensor(HYPER, (4,), "uint32", Role.STATE, data=np.array([0, 0, 1, 0], np.uint32)))
-    build, node = TrainingBuilder(graph), Node(op, "layer", (), (), {}, "layer")
+    graph.add_tensor(
+        Tensor("p", value.shape, str(value.dtype), Role.PARAMETER, quantization, value, rule=rule, **names)
+    )
+    graph.add_tensor(Tensor(HYPER, HYPER_START.shape, "uint32", Role.STATE, data=HYPER_START))
+    build, node = TrainingBuilder(graph, constants=constants or Constants()), Node(op, "layer", (), (), {}, "layer")
     build.update(op, node, "update", "p", [tensor.name for tensor in operands], **attrs)
     if accumulate:
-        build.apply_accumulated(node, "apply", "p")
+        build.apply(next(node for node in graph.nodes if node.phase is Phase.UPDATE))
     graph.outputs = [graph.nodes[-1].outputs[0]]
     return verify(graph)
 

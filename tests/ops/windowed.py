@@ -90,8 +90,9 @@ def with_trained(graph: Graph, names: list[str], how: str, rate: float = RATE) -
     """The graph with some constants trained. how: "master", "stochastic" or "sum" (accumulated; nothing changes)."""
     graph = graph.copy()
     lr = LearningRate.from_float(rate)
-    hyper = np.array([lr.mantissa, lr.exponent & 0xFFFFFFFF, 7, 1], np.uint32)
-    graph.add_tensor(Tensor(HYPER, (4,), "uint32", Role.STATE, data=hyper))
+    rate = [lr.mantissa, lr.exponent & 0xFFFFFFFF]
+    hyper = np.array([*rate, 7, 1, *rate], np.uint32)
+    graph.add_tensor(Tensor(HYPER, hyper.shape, "uint32", Role.STATE, data=hyper))
     for name in names:
         tensor = graph[name].but(role=Role.PARAMETER)
         if how == "master":

@@ -13,6 +13,7 @@ from tests.training import machine_of, measured_gradients
 from tinytrain.graph import Graph, Phase
 from tinytrain.host import Machine
 from tinytrain.train import LayerUpdate, Scheme, Slice, all_weights, training_graph
+from tinytrain.train.optimizer import Optimizer
 
 
 def loss_of(machine: Machine, sample: np.ndarray, label: int) -> float:
@@ -114,7 +115,7 @@ def accuracy_after(graph: Graph, rate: float, epochs: int, accumulate: int = 0) 
 
     before = accuracy()
     for epoch in range(epochs):
-        machine.set_learning_rate(rate * 0.5 * (1 + math.cos(math.pi * epoch / epochs)) / max(1, accumulate))
+        machine.set_learning_rate(rate * 0.5 * (1 + math.cos(math.pi * epoch / epochs)), max(1, accumulate))
         for count, index in enumerate(rng.permutation(len(x))):
             machine.train_step(x[index], int(y[index]))
             if accumulate and count % accumulate == accumulate - 1:
@@ -138,7 +139,17 @@ LEARNS = {
     "int8": (all_weights(task()).but(gradients="int8"), 0.05, 8, 0),
     "int8-stochastic": (all_weights(task()).but(gradients="int8", update="stochastic"), 0.05, 8, 0),
     "int8-batches": (all_weights(task()).but(gradients="int8", accumulate=True), 0.05, 10, 4),
-}
+    "momentum": (all_weights(task()).but(optimizer=Optimizer("momentum", 0.9)), 0.01, 8, 0),
+    "momentum, batches": (all_weights(task()).but(accumulate=True, optimizer=Optimizer("momentum", 0.9)), 0.02, 10, 4),
+    "sign": (all_weights(task()).but(accumulate=True, optimizer=Optimizer("sign")), 0.004, 10, 4),
+    "lion": (all_weights(task()).but(optimizer=Optimizer("lion", 0.9, 0.99)), 0.0005, 8, 0),
+    "adam": (all_weights(task()).but(optimizer=Optimizer("adam", 0.9, 0.999)), 0.002, 8, 0),
+    "adam, stochastic": (
+        all_weights(task()).but(update="stochastic", accumulate=True, optimizer=Optimizer("adam", 0.9, 0.999)),
+        0.004, 10, 4,
+    ),
+    "decay and clip": (all_weights(task()).but(optimizer=Optimizer(weight_decay=0.001, clip=2.0)), 0.05, 8, 0),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", LEARNS)

@@ -15,6 +15,7 @@ from tinytrain.graph import Graph, Phase
 from tinytrain.host import machine as machine_module
 from tinytrain.ops import names
 from tinytrain.train import LayerUpdate, Scheme, Slice, all_weights, training_graph
+from tinytrain.train.optimizer import Optimizer
 
 SEEDS = 120
 RATES = [0.0, 2.0**-30, 0.002, 0.05, 3.0, 3e38]
@@ -35,10 +36,24 @@ def train(graph: Graph, rate: float, seed: int, steps: int = 5) -> Pair:
     return pair
 
 
+OPTIMIZERS = [
+    Optimizer(),
+    Optimizer("momentum", 0.9, weight_decay=0.01),
+    Optimizer("sgd", weight_decay=0.5, clip=1.5),
+    Optimizer("sign", clip=0.25),
+    Optimizer("lion", 0.9, 0.99, weight_decay=0.1),
+    Optimizer("adam", 0.9, 0.999, clip=4.0),
+    Optimizer(),
+    Optimizer("momentum", 0.0, clip=1024.0),
+    Optimizer("adam", 0.0, 0.99999, weight_decay=1.0),
+]
+
+
 def random_case(seed: int) -> Graph:
     rng = np.random.default_rng(seed)
     forward = nets.random_net(rng)
-    return training_graph(forward, nets.with_random_loss(rng, forward, nets.random_scheme(rng, forward)))
+    scheme = nets.with_random_loss(rng, forward, nets.random_scheme(rng, forward))
+    return training_graph(forward, scheme.but(optimizer=OPTIMIZERS[seed % len(OPTIMIZERS)]))
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))

@@ -88,6 +88,7 @@ class Tensor:
     alias_of: the tensor whose bytes this one takes over (a view, or the next version of an updated parameter)
     master, accumulator: of a trained parameter, the names of its fractional bits and of its gradient accumulator
     truncates: of a trained parameter without a master: whether its updates are rounded toward zero
+    rule: of a trained parameter, how its gradient changes it: "sgd", or an operator "<rule>_update"
     """
 
     name: str
@@ -101,6 +102,7 @@ class Tensor:
     master: str | None = None
     accumulator: str | None = None
     truncates: bool = False
+    rule: str = "sgd"
 
     @property
     def size(self) -> int:

@@ -84,7 +84,7 @@ class Machine:
     def step(self, first: int = 0) -> tuple[float, int]:
         """`train_step` for a loaded sample and label: from row `first` on, where the rows before it have run."""
         self.run(STEP, first)
-        self.view("hyper")[3:] += np.uint32(1)  # as an array it wraps, without a warning
+        self.view("hyper")[3:4] += np.uint32(1)  # as an array it wraps, without a warning
         loss, predicted = self.view("result")
         return float(loss) / 65536, int(predicted)
 
@@ -116,12 +116,16 @@ class Machine:
             )
         target[...] = sample
 
-    def set_learning_rate(self, lr: float) -> None:
+    def set_learning_rate(self, lr: float, samples: int = 1) -> None:
+        """The learning rate of an update whose gradient is the mean over so many samples."""
         try:
             rate = LearningRate.from_float(lr)
+            share = rate.divided(samples)
         except ValueError as error:
             raise DataError(str(error)) from None
-        self.view("hyper")[:2] = np.array([rate.mantissa, rate.exponent], np.int64).astype(np.uint32)
+        hyper = self.view("hyper")
+        hyper[:2] = np.array([share.mantissa, share.exponent], np.int64).astype(np.uint32)
+        hyper[4:] = np.array([rate.mantissa, rate.exponent], np.int64).astype(np.uint32)
 
     def set_seed(self, seed: int) -> None:
         self.view("hyper")[2] = seed & 0xFFFFFFFF

@@ -11,8 +11,17 @@ import numpy as np
 from tinytrain.graph import Graph, Node
 from tinytrain.ops import arithmetic as am
 from tinytrain.ops.operator import Evaluation, KernelCall, Operator, Ref, operator
-from tinytrain.ops.training import HYPER
-from tinytrain.ops.updates import ACCUMULATOR_BITS, FRACTION_BITS, apply_delta, mode_of, noise_for, parameter_of
+from tinytrain.ops.updates import (
+    ACCUMULATOR_BITS,
+    FRACTION_BITS,
+    HYPER,
+    apply_delta,
+    decay_args,
+    decayed,
+    mode_of,
+    noise_for,
+    parameter_of,
+)
 
 
 def accumulator_shift(graph: Graph, node: Node) -> int:
@@ -35,6 +44,7 @@ class ApplyAccumulated(Operator):
             delta = am.rounding_shift(accumulator, right)
         else:
             delta = (accumulator.astype(np.int64) + (noise.astype(np.int64) >> (32 - right))) >> right
+        delta = decayed(node, mode, hyper, targets, delta)
         return [np.zeros_like(accumulator), *apply_delta(mode, delta, targets)]
 
     def lower(self, graph: Graph, node: Node) -> KernelCall:
@@ -43,5 +53,6 @@ class ApplyAccumulated(Operator):
             "parameter": Ref(parameter.name), "master": Ref(parameter.master) if parameter.master else None,
             "accumulator": Ref(parameter.accumulator or ""), "hyper": Ref(HYPER), "size": parameter.size,
             "right": accumulator_shift(graph, node), "stream": node.attrs["stream"], "mode": int(mode_of(parameter)),
+            **decay_args(node),
         }  # fmt: skip
         return KernelCall("tt_apply_accumulated_s32", args)

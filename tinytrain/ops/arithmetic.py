@@ -109,6 +109,14 @@ def stochastic_shift(x: np.ndarray, right: np.ndarray | int, noise: np.ndarray) 
     return np.where(right > 0, (kept + dither) >> down, rounding_shift(x, right))
 
 
+def bit_lengths(x: np.ndarray) -> np.ndarray:
+    """Number of bits of each element of an int64 array, x >= 0."""
+    x = np.asarray(x, np.int64)
+    high = x >> 32
+    # below 2^32 a double is exact, so its exponent is the number of bits
+    return np.where(high > 0, np.frexp(high.astype(np.float64))[1] + 32, np.frexp(x.astype(np.float64))[1])
+
+
 def saturate(x: np.ndarray, low: int, high: int) -> np.ndarray:
     return np.clip(x, low, high)
 
@@ -240,6 +248,27 @@ class LearningRate:
             raise ValueError(f"learning rate must be finite and not negative, got {lr}")
         fraction, exponent = math.frexp(value)
         return LearningRate(int(fraction * (1 << 31)), exponent if value else 0)
+
+    def divided(self, by: int) -> LearningRate:
+        """Its share for each of `by` samples, 1 to 65535, rounded half up to 24 bits: a float32 again."""
+        if not 1 <= by <= 65535:
+            raise ValueError(f"a batch has 1 to 65535 samples, not {by}")
+        if by == 1 or self.mantissa == 0:
+            return self
+        return _rounded_rate((self.mantissa << 32) // by, self.exponent - 32)
+
+    def to_float(self) -> float:
+        return math.ldexp(self.mantissa, self.exponent - 31)
+
+
+def _rounded_rate(value: int, exponent: int) -> LearningRate:
+    """value * 2^(exponent - 31) with 24 significant bits, rounded half up; value >= 2^24 (or 0)."""
+    if value == 0:
+        return LearningRate(0, 0)
+    drop = value.bit_length() - 24
+    mantissa = (value + (1 << (drop - 1))) >> drop if drop > 0 else value
+    carry = mantissa >> 24
+    return LearningRate((mantissa >> carry) << 7, exponent + drop + carry - 7)
 
 
 def combine_multipliers(lr: LearningRate, multiplier: int, shift: int) -> tuple[int, int]:

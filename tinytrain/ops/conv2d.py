@@ -248,7 +248,7 @@ class Conv2dWeightUpdate(Operator):
         centred = windows.as_image(x, ci_count).astype(np.int64) - run.graph[node.inputs[0]].zero_point
         patches = windows.patches(node, centred, node.attrs["kernel"])
         rows = windows.as_image(gy)[..., co_start : co_start + co_count].astype(np.int64)
-        sums = np.tensordot(rows, patches, ((0, 1), (0, 1))).reshape(targets[0].shape)
+        sums = np.tensordot(rows, patches, ((0, 1), (0, 1))).reshape(run.graph.outs(node)[0].shape)
         return updated(run, node, sums, hyper, targets)
 
     def lower(self, graph: Graph, node: Node) -> KernelCall:
@@ -265,5 +265,5 @@ class Conv2dWeightUpdate(Operator):
         )  # fmt: skip
 
     def cost(self, graph: Graph, node: Node) -> Cost:
-        gy, target = graph[node.inputs[1]], graph[node.inputs[3]]
+        gy, target = graph[node.inputs[1]], graph.outs(node)[0]
         return Cost(gy.size // gy.shape[-1] * target.size, super().cost(graph, node).bytes_moved)

@@ -227,5 +227,5 @@ class DepthwiseConv2dWeightUpdate(Operator):
         return KernelCall(kernel_for(gy, "tt_depthwise_conv2d_weight_update"), args)
 
     def cost(self, graph: Graph, node: Node) -> Cost:
-        gy, target = graph[node.inputs[1]], graph[node.inputs[3]]
+        gy, target = graph[node.inputs[1]], graph.outs(node)[0]
         return Cost(gy.size // gy.shape[2] * target.size, super().cost(graph, node).bytes_moved)

@@ -86,6 +86,16 @@ class Evaluation:
         return am.to_mantissas(values, exponent, self.exponent_state(tensor), self.graph[tensor].dtype)
 
 
+@dataclass(frozen=True)
+class State:
+    """A tensor an update rule keeps beside a parameter: of its shape, or of `shape`; and its initial value (zeros)."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...] | None = None
+    value: tuple[int, ...] = ()
+
+
 class Operator:
     """Base of all operators. Subclasses are stateless; every method gets the graph and the node."""
 
@@ -100,6 +110,8 @@ class Operator:
     no_gradient: str = "layers before it cannot be trained"
     # of an operator with inputs (x, bias, weight): the weight's (output channel axis, input channel axis)
     weight_axes: tuple[int, int] | None = None
+    # of an update rule: what it keeps, by name
+    states: tuple[State, ...] = ()
 
     def channel_axes(self, graph: Graph, node: Node) -> list[list[tuple[str, int]]]:
         """Groups of (tensor, axis) whose channels may be put in another order together.

@@ -3,17 +3,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from tinytrain.graph import Exponent, Graph, Node, Phase, Role, Tensor
-from tinytrain.ops.operator import add_node
+from tinytrain.ops.operator import add_node, lookup
+from tinytrain.ops.updates import HYPER, accumulated_exponent, total_shift
 
-HYPER = "hyper"  # uint32[4]: learning rate mantissa, its exponent (two's complement), seed, step
 EXPONENT_START = -24  # of a gradient nobody has measured yet
 ExponentStart = dict[str, tuple[int, int, int]]  # gradient name -> {exponent, peak mantissa, peak exponent}
+
+
+@dataclass(frozen=True)
+class Constants:
+    """Of update rules, as train/optimizer.py explains them."""
+
+    beta1: float = 0.0
+    beta2: float = 0.0
+    weight_decay: float = 0.0
+    clip: float | None = None
 
 
 @dataclass
@@ -23,10 +34,12 @@ class TrainingBuilder:
     graph:  the training graph under construction; its nodes so far are the forward part and the loss
     start:  initial gradient exponents by state name, where the host has measured them
     gradient_dtype: of the mantissas behind the classifier, "int16" or "int8"
+    constants: of the parameters' update rules
     """
 
     graph: Graph
     start: ExponentStart = field(default_factory=dict)
+    constants: Constants = field(default_factory=Constants)
     saves: list[tuple[str, Node]] = field(default_factory=list)
     gradient_dtype: str = "int16"
 
@@ -79,29 +92,78 @@ class TrainingBuilder:
         """Add the UPDATE node of a trained parameter: it reads `inputs` and writes the parameter's next version.
 
         Where the parameter accumulates, the node adds to the accumulator instead, and an APPLY node follows later.
+        Where its rule is not "sgd", the node writes the gradient, and the rule's own node follows.
         """
         tensor = self.graph[parameter]
-        targets = (
-            [tensor.accumulator] if tensor.accumulator else [parameter, *([tensor.master] if tensor.master else [])]
-        )
         attrs["parameter"] = parameter
-        self._replace(op, f"{node.name}.{suffix}", node, [*inputs, HYPER], targets, Phase.UPDATE, attrs)
+        name = f"{node.name}.{suffix}"
+        clip = self._clip(parameter)
+        attrs |= {"clip": self.constants.clip} if clip else {}
+        if tensor.accumulator:
+            self._replace(op, name, node, [*inputs, HYPER], [tensor.accumulator, *clip], Phase.UPDATE, attrs)
+        elif tensor.rule == "sgd":
+            attrs |= self._decay(tensor)
+            self._replace(op, name, node, [*inputs, HYPER], [*_targets(tensor), *clip], Phase.UPDATE, attrs)
+        else:
+            gy = self.graph[inputs[-1]]
+            gradient = Tensor(self.graph.fresh(f"{parameter}.gradient"), tensor.shape, "int32", Role.GRADIENT)
+            made = [self.graph.add_tensor(gradient)]
+            self._replace(op, name, node, [*inputs, HYPER], clip, Phase.UPDATE, attrs, made)
+            assert gy.exponent is not None
+            exponent = gy.exponent.shifted(total_shift(self.graph, self.graph.nodes[-1]))
+            self.graph.tensors[gradient.name] = gradient.but(exponent=exponent)
+            self._step(node, name, gradient.name, Phase.UPDATE, attrs)
 
-    def apply_accumulated(self, node: Node, suffix: str, parameter: str) -> None:
-        """Add the APPLY node that moves a parameter's accumulator into it at the end of a batch."""
+    def apply(self, update: Node) -> None:
+        """Add the APPLY node that ends a batch for an UPDATE node: its parameter's accumulator moves on."""
+        parameter = update.attrs["parameter"]
         tensor = self.graph[parameter]
-        assert tensor.accumulator is not None
-        accumulated = next(name for name, other in self.graph.tensors.items() if other.alias_of == tensor.accumulator)
-        targets = [accumulated, parameter, *([tensor.master] if tensor.master else [])]
-        self._replace(
-            "apply_accumulated", f"{node.name}.{suffix}", node, [HYPER], targets, Phase.APPLY, {"parameter": parameter}
-        )
+        accumulated = update.outputs[0]
+        if tensor.rule == "sgd":
+            attrs = {"parameter": parameter, **self._decay(tensor)}
+            targets = [accumulated, *_targets(tensor)]
+            self._replace("apply_accumulated", f"{update.name}.apply", update, [HYPER], targets, Phase.APPLY, attrs)
+            return
+        exponent = Exponent(None, accumulated_exponent(update.attrs["x_scale"]))
+        self.graph.tensors[accumulated] = self.graph[accumulated].but(exponent=exponent)
+        self._step(update, update.name, accumulated, Phase.APPLY, update.attrs)
+
+    def _step(self, node: Node, name: str, gradient: str, phase: Phase, attrs: Mapping[str, Any]) -> None:
+        """The node of a parameter's update rule, which reads (and, of an accumulator, clears) a gradient."""
+        parameter = attrs["parameter"]
+        tensor = self.graph[parameter]
+        kept: dict[str, Any] = {key: attrs[key] for key in ("parameter", "x_scale", "scaling") if key in attrs}
+        constants = {"beta1": self.constants.beta1, "beta2": self.constants.beta2}
+        op = f"{tensor.rule}_update"
+        states = []
+        for kind in lookup(op).states:
+            data = np.array(kind.value, kind.dtype) if kind.value else None
+            made = Tensor(f"{parameter}.{kind.name}", kind.shape or tensor.shape, kind.dtype, Role.OPTIMIZER, data=data)
+            states.append(self.graph.add_tensor(made).name)
+        targets = [*_targets(tensor), *states]
+        name, kept = f"{name}.{tensor.rule}", {**kept, **constants, **self._decay(tensor)}
+        if tensor.accumulator:
+            self._replace(op, name, node, [HYPER], [gradient, *targets], phase, kept)
+        else:
+            self._replace(op, name, node, [HYPER, gradient], targets, phase, kept)
+
+    def _clip(self, parameter: str) -> list[str]:
+        """The state that a parameter's gradient is clipped by, if it is."""
+        if self.constants.clip is None:
+            return []
+        return [self.graph.add_tensor(Tensor(f"{parameter}.clip", (3,), "int32", Role.OPTIMIZER)).name]
+
+    def _decay(self, parameter: Tensor) -> dict[str, float]:
+        """Weights decay, biases do not."""
+        decay = self.constants.weight_decay
+        return {"weight_decay": decay} if decay and parameter.dtype != "int32" else {}
 
     def _replace(
-        self, op: str, name: str, node: Node, inputs: list[str], targets: list[str], phase: Phase, attrs: dict[str, Any]
-    ) -> None:
-        """A node that reads `targets` and writes their next versions into the same bytes."""
-        outputs = []
+        self, op: str, name: str, node: Node, inputs: list[str], targets: list[str], phase: Phase,
+        attrs: dict[str, Any], others: Sequence[Tensor] = (),
+    ) -> None:  # fmt: skip
+        """A node that reads `targets` and writes their next versions into the same bytes, and before them `others`."""
+        outputs = [tensor.name for tensor in others]
         for target in targets:
             old = self.graph[target]
             new = old.but(name=self.graph.fresh(f"{self.graph.storage(target)}'"), alias_of=target, data=None)
@@ -109,3 +171,8 @@ class TrainingBuilder:
         stream = sum(other.phase in (Phase.UPDATE, Phase.APPLY) for other in self.graph.nodes)
         attrs = {**attrs, "stream": stream}
         self.graph.add_node(Node(op, name, (*inputs, *targets), tuple(outputs), attrs, node.origin or node.name, phase))
+
+
+def _targets(parameter: Tensor) -> list[str]:
+    """What changes when a parameter does."""
+    return [parameter.name, *([parameter.master] if parameter.master else [])]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from tinytrain.graph import Graph, Node, Phase, Role, verify
 from tinytrain.ops import lookup
-from tinytrain.ops.training import ExponentStart, TrainingBuilder
+from tinytrain.ops.training import Constants, ExponentStart, TrainingBuilder
 from tinytrain.passes.prune import prune
 from tinytrain.train.head import with_trained_head
 from tinytrain.train.objective import add_loss
@@ -26,7 +26,9 @@ def training_graph(forward: Graph, scheme: Scheme, start: ExponentStart | None =
     """
     graph, orders = with_parameters(with_trained_head(forward, scheme), scheme)
     graph.attrs["channel_orders"] = orders
-    build = TrainingBuilder(graph, dict(start or {}), gradient_dtype=scheme.gradients)
+    rule = scheme.optimizer
+    constants = Constants(rule.beta1, rule.beta2, rule.weight_decay, rule.clip)
+    build = TrainingBuilder(graph, dict(start or {}), constants, gradient_dtype=scheme.gradients)
     forward_nodes = list(graph.nodes)
     gradient = add_loss(build, scheme.loss)
     _add_backward(build, forward_nodes, gradient)
@@ -73,9 +75,8 @@ def _add_applies(build: TrainingBuilder) -> None:
     """For accumulated parameters: the rows that end a batch."""
     graph = build.graph
     for node in [node for node in graph.nodes if node.phase is Phase.UPDATE]:
-        parameter = node.attrs["parameter"]
-        if graph[parameter].accumulator:
-            build.apply_accumulated(node, "apply", parameter)
+        if graph[node.attrs["parameter"]].accumulator:
+            build.apply(node)
 
 
 def _insert_saves(graph: Graph, saves: list[tuple[str, Node]]) -> None:

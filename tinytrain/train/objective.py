@@ -5,13 +5,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from tinytrain.errors import SchemeError
 from tinytrain.graph import Exponent, Graph, Node, Phase, Role, Tensor
 from tinytrain.ops.cross_entropy import GRADIENT_EXPONENT, constants
 from tinytrain.ops.operator import add_node
-from tinytrain.ops.training import HYPER, TrainingBuilder
+from tinytrain.ops.training import TrainingBuilder
+from tinytrain.ops.updates import HYPER, HYPER_START
 from tinytrain.train.loss import Loss
 
 LABEL, TARGET, RESULT = "label", "target", "result"
@@ -27,7 +26,7 @@ def add_loss(build: TrainingBuilder, loss: Loss) -> str:
     outputs = graph[graph.outputs[0]].size
     loss.check(outputs, graph.name)
     compared = _compared_with(graph, loss, outputs)
-    graph.add_tensor(Tensor(HYPER, (4,), "uint32", Role.STATE, data=np.array([0, 0, 1, 0], np.uint32)))
+    graph.add_tensor(Tensor(HYPER, HYPER_START.shape, "uint32", Role.STATE, data=HYPER_START))
     graph.add_tensor(Tensor(RESULT, (2,), "int32", Role.STATE))
     gradient, result = "logits.gradient", f"{RESULT}'"
     op, attrs = loss_operator(loss)

@@ -146,4 +146,7 @@ def _add_state(graph: Graph, name: str, scheme: Scheme) -> None:
         master = graph.add_tensor(Tensor(f"{name}.master", tensor.shape, fraction, Role.MASTER)).name
     if scheme.accumulate:
         accumulator = graph.add_tensor(Tensor(f"{name}.sum", tensor.shape, "int32", Role.OPTIMIZER)).name
-    graph.tensors[name] = tensor.but(master=master, accumulator=accumulator, truncates=scheme.update == "truncate")
+    truncates = scheme.update == "truncate"
+    graph.tensors[name] = tensor.but(
+        master=master, accumulator=accumulator, truncates=truncates, rule=scheme.optimizer.kind
+    )

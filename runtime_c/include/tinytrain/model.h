@@ -37,6 +37,9 @@ tt_status tt_model_train_step(const tt_model *model, int32_t label);
 tt_status tt_model_train_step_unlabelled(const tt_model *model);
 tt_status tt_model_set_learning_rate(const tt_model *model, float rate);
 
+// For updates whose gradient is the mean over `samples` (1 to 65535) accumulated ones.
+tt_status tt_model_set_batch_rate(const tt_model *model, float rate, uint32_t samples);
+
 // CRC-32 (polynomial 0xEDB88320) of the parameters and masters.
 uint32_t tt_model_crc32(const tt_model *model);
 

@@ -22,12 +22,14 @@ enum {
     TT_BAD_STORE = 2,     // saved parameters that belong to another model, or are damaged
 };
 
-// The runtime inputs of a training step. The learning rate is mantissa * 2^(exponent - 31).
+// The runtime inputs of a training step. A rate is mantissa * 2^(exponent - 31), its mantissa 0 or in [2^30, 2^31).
 typedef struct tt_hyper {
-    uint32_t mantissa;  // 0, or in [2^30, 2^31)
+    uint32_t mantissa;  // learning rate of one sample's gradient: that of the update divided by the batch's size
     int32_t exponent;
     uint32_t seed;
     uint32_t step;
+    uint32_t update_mantissa;  // learning rate of an update
+    int32_t update_exponent;
 } tt_hyper;
 
 // The power of two of a gradient tensor. It follows the magnitudes of earlier steps; peak = mantissa * 2^exponent.
@@ -64,7 +66,16 @@ enum tt_update_mode {
     TT_UPDATE_TRUNCATE8 = 6,        // int8 weight, rounded toward zero
     TT_UPDATE_TRUNCATE16 = 7,       // int16 weight in 2^-8 of an int8 step, rounded toward zero
     TT_UPDATE_TRUNCATE_BIAS = 8,    // int32 bias, rounded toward zero
+    TT_UPDATE_STORE = 9,            // int32 gradient for an update rule of its own
+    TT_UPDATE_STOCHASTIC16 = 10,    // int16 weight in 2^-8 of an int8 step, stochastic rounding
 };
+
+// The running mean of a gradient's largest element, mantissa * 2^exponent.
+typedef struct tt_clip {
+    int32_t mantissa;  // 0 (no gradient seen yet), or in [2^30, 2^31)
+    int32_t exponent;
+    int32_t count;     // of gradients seen, 32 at most
+} tt_clip;
 
 // How a sum of gradient products becomes a change of a parameter (docs/arithmetic.md, "Updates").
 typedef struct tt_update {
@@ -79,6 +90,30 @@ typedef struct tt_update {
     int32_t total_shift;         // brings any sum into 32 bits
     uint32_t stream;             // of the random generator
     int32_t mode;                // enum tt_update_mode
+    int32_t decay_multiplier;    // of the learning rate, for the share a weight loses; 0: none
+    int32_t decay_shift;
+    tt_clip *clip;               // or NULL: no clipping
+    int32_t clip_multiplier;     // the limit is so many times the mean
+    int32_t clip_shift;
 } tt_update;
+
+// What every update rule beside plain descent has in common (docs/arithmetic.md, "Optimizers").
+// Element (o * channels + c) * inner + k of the parameter belongs to channel c.
+typedef struct tt_step {
+    void *parameter;           // elements by mode
+    void *master;              // or NULL
+    int32_t *gradient;         // [outer * channels * inner]
+    const tt_hyper *hyper;
+    const int32_t *multiplier; // per channel: steps of the parameter's last bit per unit of what the rule subtracts
+    const int16_t *shift;
+    const tt_exponent *gradient_exponent;  // or NULL
+    int32_t gradient_exponent_offset;
+    int32_t outer, channels, inner;
+    int32_t decay_multiplier;  // as in tt_update
+    int32_t decay_shift;
+    uint32_t stream;
+    int32_t mode;              // enum tt_update_mode
+    int32_t clear;             // 1: the gradient is an accumulator, and becomes 0
+} tt_step;
 
 #endif

@@ -10,6 +10,9 @@ typedef struct tt_rate {
     int32_t mantissa;
     int32_t exponent;
     uint32_t key;  // of the random generator
+    int32_t decay_mantissa;  // of the share a weight loses
+    int32_t decay_exponent;
+    uint32_t decay_key;
 } tt_rate;
 
 // Of the random words of a stream at a step.
@@ -17,19 +20,50 @@ static inline uint32_t tt_random_key(const tt_hyper *hyper, uint32_t stream) {
     return tt_hash(tt_hash(hyper->seed ^ (stream * 0x9E3779B9U)) + hyper->step);
 }
 
-static inline tt_rate tt_rate_of_channel(const tt_update *u, int32_t channel) {
-    const uint64_t product = (uint64_t)u->hyper->mantissa * (uint32_t)u->multiplier[channel];
-    const int32_t exponent = u->hyper->exponent + u->shift[channel] + tt_exponent_of(u->gy_exponent, u->gy_exponent_offset);
-    tt_rate rate = {0, 0, 0};
+// Random words of one node that have nothing to do with each other: its stream's parts.
+enum { TT_PART_PARAMETER = 0, TT_PART_DECAY = 1, TT_PART_FIRST_STATE = 2, TT_PART_SECOND_STATE = 3 };
+
+static inline uint32_t tt_key_of_part(const tt_hyper *hyper, uint32_t stream, uint32_t part) {
+    return tt_random_key(hyper, stream | (part << 24));
+}
+
+// The product of two numbers mantissa * 2^(exponent - 31) with mantissas 0 or in [2^30, 2^31).
+static inline tt_rate tt_product(uint32_t mantissa, int32_t exponent, int32_t multiplier, int32_t shift) {
+    const uint64_t product = (uint64_t)mantissa * (uint32_t)multiplier;
+    tt_rate rate = {0};
     if (product != 0) {
         const int32_t small = product < ((uint64_t)1 << 61) ? 1 : 0;
         rate.mantissa = (int32_t)(product >> (31 - small));
-        rate.exponent = exponent - small;
-    }
-    if (u->mode == TT_UPDATE_STOCHASTIC8 || u->mode == TT_UPDATE_BIAS_STOCHASTIC) {
-        rate.key = tt_random_key(u->hyper, u->stream);
+        rate.exponent = exponent + shift - small;
     }
     return rate;
+}
+
+static inline int tt_rounds_at_random(int32_t mode) {
+    return mode == TT_UPDATE_STOCHASTIC8 || mode == TT_UPDATE_STOCHASTIC16 || mode == TT_UPDATE_BIAS_STOCHASTIC;
+}
+
+// The random words and the decay of a rate.
+static inline tt_rate tt_completed(tt_rate rate, const tt_update *u) {
+    if (tt_rounds_at_random(u->mode)) { rate.key = tt_key_of_part(u->hyper, u->stream, TT_PART_PARAMETER); }
+    if (u->decay_multiplier != 0) {
+        const tt_hyper *hyper = u->hyper;
+        const tt_rate decay =
+            tt_product(hyper->update_mantissa, hyper->update_exponent, u->decay_multiplier, u->decay_shift);
+        rate.decay_mantissa = decay.mantissa;
+        rate.decay_exponent = decay.exponent;
+        rate.decay_key = tt_key_of_part(hyper, u->stream, TT_PART_DECAY);
+    }
+    return rate;
+}
+
+static inline tt_rate tt_rate_of_channel(const tt_update *u, int32_t channel) {
+    if (u->mode == TT_UPDATE_STORE) {
+        const tt_rate none = {0};
+        return none;
+    }
+    const int32_t exponent = u->hyper->exponent + tt_exponent_of(u->gy_exponent, u->gy_exponent_offset);
+    return tt_completed(tt_product(u->hyper->mantissa, exponent, u->multiplier[channel], u->shift[channel]), u);
 }
 
 // total * rate in units of the target's last bit: rounded half up, or stochastically.
@@ -37,9 +71,7 @@ static inline int64_t tt_scaled_delta(const tt_update *u, const tt_rate *rate, u
     const int64_t reduced = u->total_shift != 0 ? tt_rounding_shift(total, u->total_shift) : total;
     const int64_t product = reduced * rate->mantissa;
     const int32_t right = 31 - rate->exponent - u->total_shift;
-    if (u->mode != TT_UPDATE_STOCHASTIC8 && u->mode != TT_UPDATE_BIAS_STOCHASTIC) {
-        return tt_rounding_shift(product, right);
-    }
+    if (!tt_rounds_at_random(u->mode)) { return tt_rounding_shift(product, right); }
     return tt_stochastic_shift(product, right, tt_random_word(rate->key, index));
 }
 
@@ -70,7 +102,8 @@ static inline void tt_apply_delta(const tt_update *u, uint32_t index, int64_t de
         *weight = (int8_t)tt_clamp64(*weight - tt_clamp64(delta, -(1 << 30), 1 << 30), -127, 127);
         break;
     }
-    case TT_UPDATE_WEIGHT16: {
+    case TT_UPDATE_WEIGHT16:
+    case TT_UPDATE_STOCHASTIC16: {
         int16_t *weight = (int16_t *)u->parameter + index;
         *weight = (int16_t)tt_clamp64(*weight - tt_clamp64(delta, -(1 << 30), 1 << 30), -127 * 256, 127 * 256);
         break;
@@ -110,9 +143,34 @@ static inline void tt_apply_delta(const tt_update *u, uint32_t index, int64_t de
     }
 }
 
+// A weight in units of its last bit.
+static inline int64_t tt_fine_weight(const tt_update *u, uint32_t index) {
+    switch (u->mode) {
+    case TT_UPDATE_MASTER8: return ((const int8_t *)u->parameter)[index] * 256 + ((const int8_t *)u->master)[index];
+    case TT_UPDATE_STOCHASTIC8: return ((const int8_t *)u->parameter)[index];
+    case TT_UPDATE_TRUNCATE8: return ((const int8_t *)u->parameter)[index] * 65536;
+    case TT_UPDATE_TRUNCATE16: return ((const int16_t *)u->parameter)[index] * (int64_t)65536;
+    default: return ((const int16_t *)u->parameter)[index];
+    }
+}
+
+// delta and what the weight decays by: rate * weight decay * weight, rounded at random.
+static inline int64_t tt_decayed_delta(const tt_update *u, const tt_rate *rate, uint32_t index, int64_t delta) {
+    const int64_t largest = (int64_t)1 << 60;
+    const int64_t product = tt_fine_weight(u, index) * rate->decay_mantissa;
+    const int64_t decay =
+        tt_stochastic_shift(product, 31 - rate->decay_exponent, tt_random_word(rate->decay_key, index));
+    return tt_clamp64(delta, -largest, largest) + tt_clamp64(decay, -largest, largest);
+}
+
 // One element: `total` is the exact sum of gradient products for element `index` of the target.
 static inline void tt_update_element(const tt_update *u, const tt_rate *rate, uint32_t index, int64_t total) {
-    tt_apply_delta(u, index, tt_scaled_delta(u, rate, index, total));
+    if (u->mode == TT_UPDATE_STORE) {
+        u->accumulator[index] = tt_saturate32(tt_rounding_shift(total, u->total_shift));
+        return;
+    }
+    const int64_t delta = tt_scaled_delta(u, rate, index, total);
+    tt_apply_delta(u, index, u->decay_multiplier != 0 ? tt_decayed_delta(u, rate, index, delta) : delta);
 }
 
 #endif

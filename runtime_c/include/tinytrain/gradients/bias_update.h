@@ -2,6 +2,7 @@
 #ifndef TINYTRAIN_GRADIENTS_BIAS_UPDATE_H
 #define TINYTRAIN_GRADIENTS_BIAS_UPDATE_H
 
+#include "tinytrain/clipping.h"
 #include "tinytrain/gradient.h"
 #include "tinytrain/kernels/bias_update.h"
 #include "tinytrain/update.h"
@@ -11,6 +12,7 @@ enum { CHUNK = 65535 };
 
 static inline void tt_bias_update(const tt_bias_update_args *a) {
     const tt_mantissa *first = a->gy;
+    tt_clipping clipping = tt_clip_begin(&a->update);
     for (int32_t c = 0; c < a->channels; c++) {
         const tt_rate rate = tt_rate_of_channel(&a->update, c);
         const tt_mantissa *gy = first + c;
@@ -21,8 +23,9 @@ static inline void tt_bias_update(const tt_bias_update_args *a) {
             for (int32_t p = start; p < end; p++, gy += a->channels) { part += *gy; }
             total += part;
         }
-        tt_update_element(&a->update, &rate, (uint32_t)c, total);
+        tt_update_element(&a->update, &rate, (uint32_t)c, tt_clipped(&clipping, total));
     }
+    tt_clip_end(&a->update, &clipping);
 }
 
 #endif

@@ -4,6 +4,7 @@
 #ifndef TINYTRAIN_GRADIENTS_CONV2D_WEIGHT_UPDATE_H
 #define TINYTRAIN_GRADIENTS_CONV2D_WEIGHT_UPDATE_H
 
+#include "tinytrain/clipping.h"
 #include "tinytrain/kernels/conv2d.h"
 #include "tinytrain/update.h"
 #include "tinytrain/weight_gradient.h"
@@ -13,6 +14,7 @@ typedef struct work {
     tt_gradient_source source;
     tt_meeting meeting;  // of the kernel position
     int32_t position;    // ky * kernel width + kx
+    tt_clipping *clipping;
 } work;
 
 TT_INNER_LOOP static void sum_vectors(const work *w, int32_t ci, int32_t co, int64_t *sums) {
@@ -47,7 +49,7 @@ static void update_inputs(const work *w) {
                 sum_vector(w, tile.start, a->co_start + co, sums);
             }
             for (int32_t i = tile.known; i < tile.lanes; i++) {
-                tt_update_element(&a->update, &rate, first + (uint32_t)i, sums[i]);
+                tt_update_element(&a->update, &rate, first + (uint32_t)i, tt_clipped(w->clipping, sums[i]));
             }
             done = tile.start + tile.lanes;
         }
@@ -69,14 +71,15 @@ static void update_outputs(const work *w) {
                 sums[0] = tt_weight_gradient(&w->source, &w->meeting, ci, a->co_start + co);
             }
             for (int32_t i = 0; i < lanes; i++) {
-                tt_update_element(&a->update, &rates[i], index_of(w, co + i, ci), sums[i]);
+                tt_update_element(&a->update, &rates[i], index_of(w, co + i, ci), tt_clipped(w->clipping, sums[i]));
             }
         }
     }
 }
 
 static inline void tt_conv2d_weight_update(const tt_conv2d_weight_update_args *a) {
-    work w = {a, {a->x, a->gy, &a->window, a->x_zero_point, a->x_channels, a->y_channels}, {0, 0, 0, 0}, 0};
+    tt_clipping clipping = tt_clip_begin(&a->update);
+    work w = {a, {a->x, a->gy, &a->window, a->x_zero_point, a->x_channels, a->y_channels}, {0, 0, 0, 0}, 0, &clipping};
     for (int32_t ky = 0; ky < a->window.kernel_height; ky++) {
         for (int32_t kx = 0; kx < a->window.kernel_width; kx++, w.position++) {
             w.meeting = tt_meeting_of(&a->window, ky, kx);
@@ -87,6 +90,7 @@ static inline void tt_conv2d_weight_update(const tt_conv2d_weight_update_args *a
             }
         }
     }
+    tt_clip_end(&a->update, &clipping);
 }
 
 #endif

@@ -4,6 +4,7 @@
 #ifndef TINYTRAIN_GRADIENTS_DEPTHWISE_CONV2D_WEIGHT_UPDATE_H
 #define TINYTRAIN_GRADIENTS_DEPTHWISE_CONV2D_WEIGHT_UPDATE_H
 
+#include "tinytrain/clipping.h"
 #include "tinytrain/kernels/depthwise_conv2d.h"
 #include "tinytrain/update.h"
 #include "tinytrain/weight_gradient.h"
@@ -19,7 +20,8 @@ TT_INNER_LOOP static void sum_vector(const tt_gradient_source *s, const tt_meeti
 }
 
 // All kernel positions of a tile of channels; ci is the input channel of the first one.
-static void update_channels(const tt_depthwise_conv2d_weight_update_args *a, const tt_tile *tile, int32_t ci) {
+static void update_channels(const tt_depthwise_conv2d_weight_update_args *a, const tt_tile *tile, int32_t ci,
+                            tt_clipping *clipping) {
     const tt_gradient_source source = {a->x, a->gy, &a->window, a->x_zero_point, a->x_channels, a->y_channels};
     const int32_t co = a->start + tile->start;
     tt_rate rates[TT_LANES];
@@ -37,19 +39,21 @@ static void update_channels(const tt_depthwise_conv2d_weight_update_args *a, con
                 sums[0] = tt_weight_gradient(&source, &meeting, ci, co);
             }
             for (int32_t i = tile->known; i < tile->lanes; i++) {
-                tt_update_element(&a->update, &rates[i], (uint32_t)(index + i), sums[i]);
+                tt_update_element(&a->update, &rates[i], (uint32_t)(index + i), tt_clipped(clipping, sums[i]));
             }
         }
     }
 }
 
 static inline void tt_depthwise_conv2d_weight_update(const tt_depthwise_conv2d_weight_update_args *a) {
+    tt_clipping clipping = tt_clip_begin(&a->update);
     for (int32_t done = 0; done < a->count;) {
         const tt_tile one = {done, 1, 0};
         const tt_tile tile = a->channel_multiplier == 1 ? tt_next_tile(done, a->count) : one;
-        update_channels(a, &tile, (a->first_position + tile.start) / a->channel_multiplier);
+        update_channels(a, &tile, (a->first_position + tile.start) / a->channel_multiplier, &clipping);
         done = tile.start + tile.lanes;
     }
+    tt_clip_end(&a->update, &clipping);
 }
 
 #endif
