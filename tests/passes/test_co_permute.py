@@ -18,7 +18,7 @@ from tinytrain.graph import Graph, Phase, Role
 from tinytrain.ops import evaluate, lookup
 from tinytrain.passes.co_permute import Axis, channel_groups, channel_order, co_permute
 from tinytrain.train import LayerUpdate, Scheme, Slice, published_scheme, trainable_layers, training_graph
-from tinytrain.train.parameters import runs_of, with_parameters
+from tinytrain.train.parameters import Cut, runs_of, with_parameters
 
 
 def random_axes(rng: np.random.Generator, graph: Graph) -> dict[Axis, tuple[int, ...]]:
@@ -218,7 +218,7 @@ def test_runs_cover_every_channel_once() -> None:
         chosen = tuple(sorted(int(c) for c in rng.permutation(count)[: int(rng.integers(1, count + 1))]))
         order = rng.permutation(count)
         for given in (None, order):
-            runs = runs_of(Slice("input", chosen), count, given)
+            runs = runs_of(Cut(Slice("input", chosen)), count, given)
             assert [run.start for run in runs] == [0, *np.cumsum([run.count for run in runs])[:-1]]
             assert sum(run.count for run in runs) == count
             assert all(a.trained != b.trained for a, b in pairwise(runs))

@@ -148,6 +148,7 @@ LEARNS = {
         all_weights(task()).but(update="stochastic", accumulate=True, optimizer=Optimizer("adam", 0.9, 0.999)),
         0.004, 10, 4,
     ),
+    "frugal": (all_weights(task()).but(optimizer=Optimizer("adam", 0.9, 0.999, stateful=0.5)), 0.002, 8, 0),
     "decay and clip": (all_weights(task()).but(optimizer=Optimizer(weight_decay=0.001, clip=2.0)), 0.05, 8, 0),
 }  # fmt: skip
 

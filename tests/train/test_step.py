@@ -46,6 +46,8 @@ OPTIMIZERS = [
     Optimizer(),
     Optimizer("momentum", 0.0, clip=1024.0),
     Optimizer("adam", 0.0, 0.99999, weight_decay=1.0),
+    Optimizer("lion", 0.9, 0.99, stateful=0.5),
+    Optimizer("adam", 0.9, 0.999, weight_decay=0.1, clip=2.0, stateful=0.25),
 ]
 
 

@@ -22,7 +22,7 @@ from tinytrain.planner.make import with_outputs
 from tinytrain.program import Program, Space, lower
 from tinytrain.session.commands import spread
 from tinytrain.session.schedule import Step, training_steps
-from tinytrain.train import Scheme, training_graph
+from tinytrain.train import Optimizer, Scheme, training_graph
 
 CALIBRATION_SEED = 0  # of the samples that initial exponents are measured on: as `tinytrain plan` does by default
 
@@ -145,7 +145,7 @@ def make_task(forward: Graph, data: Dataset, scheme: Scheme, settings: Settings)
 
 def calibrated(forward: Graph, scheme: Scheme, data: Dataset, spec: InputSpec) -> ExponentStart:
     """The initial exponents a plan with this scheme and data has."""
-    graph = training_graph(forward, scheme)
+    graph = training_graph(forward, scheme.but(optimizer=Optimizer()))
     program = lower(graph, lay_out(graph))
     return measure_exponents(graph, program, *drawn_samples(data, spec, STEPS, CALIBRATION_SEED))
 

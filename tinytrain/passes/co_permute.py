@@ -20,15 +20,19 @@ Axis = tuple[str, int]
 MOST_PARTS = 7  # all orders of so many parts are tried, 5040 of them; three slices have no more
 
 
-def co_permute(graph: Graph, wanted: Mapping[Axis, tuple[int, ...]]) -> tuple[Graph, dict[Axis, np.ndarray]]:
+def co_permute(
+    graph: Graph, wanted: Mapping[Axis, tuple[int, ...]], inner: Mapping[Axis, tuple[int, ...]] | None = None
+) -> tuple[Graph, dict[Axis, np.ndarray]]:
     """Reorder channels so that the `wanted` channels of each (weight, axis) come first.
 
+    inner: of some axes, a part of the wanted channels that shall be contiguous too
     Returns the graph with its constants reordered, and for each moved (tensor, axis) the old index of each new one.
     """
     groups, pinned = _groups(graph)
     orders: dict[Axis, np.ndarray] = {}
     for root, members in groups.items():
-        slices = sorted((set(wanted[axis]) for axis in members if axis in wanted), key=len, reverse=True)
+        sets = [sets[axis] for axis in members for sets in (wanted, inner or {}) if axis in sets]
+        slices = sorted(map(set, sets), key=len, reverse=True)
         if not slices or root in pinned:
             continue
         order = channel_order(graph[root[0]].shape[root[1]], slices)

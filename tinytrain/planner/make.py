@@ -18,7 +18,7 @@ from tinytrain.planner.calibrate import measure_exponents, random_samples
 from tinytrain.planner.importance import fisher
 from tinytrain.planner.plan import Plan
 from tinytrain.planner.search import Problem, greedy
-from tinytrain.train import Loss, Scheme, all_weights, classifier_node, training_graph
+from tinytrain.train import Loss, Optimizer, Scheme, all_weights, classifier_node, training_graph
 
 Progress = Callable[[str, int, int], None]
 
@@ -79,7 +79,9 @@ def make_plan(
     found = account(training_graph(forward, chosen), board, overhead)
     require_fit(found, board, smallest=False)
     data = samples or Samples(*random_samples(found.graph, found.program, seed))
-    exponents = measure_exponents(found.graph, found.program, data.x, data.y, data.targets)
+    # a rule that moves by its rate alone would train in earnest; the gradients are the same
+    plain = account(training_graph(forward, chosen.but(optimizer=Optimizer())), board, overhead)
+    exponents = measure_exponents(plain.graph, plain.program, data.x, data.y, data.targets)
     final = account(training_graph(forward, chosen, exponents), board, overhead)
     notes: tuple[str, ...] = ()
     try:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,16 +13,21 @@ from tinytrain.errors import SchemeError
 from tinytrain.graph import Graph, Node, Quantization, Role, Tensor
 from tinytrain.ops import lookup
 from tinytrain.passes.co_permute import Axis, co_permute
+from tinytrain.train.optimizer import STATEFUL
 from tinytrain.train.scheme import LayerUpdate, Scheme, Slice, channel_count
 
 
 @dataclass(frozen=True)
 class Run:
-    """Neighbouring channels `start` to `start + count - 1`, all trained or all frozen."""
+    """Neighbouring channels `start` to `start + count - 1`, all trained by one rule or all frozen.
+
+    signs: whether they follow "sign" in place of the scheme's own rule
+    """
 
     start: int
     count: int
     trained: bool
+    signs: bool = False
 
 
 def with_parameters(graph: Graph, scheme: Scheme) -> tuple[Graph, dict[Axis, np.ndarray]]:
@@ -30,14 +36,15 @@ def with_parameters(graph: Graph, scheme: Scheme) -> tuple[Graph, dict[Axis, np.
     Also returns the channel orders the co-permute pass chose.
     """
     _refuse_shared(graph, scheme)
-    graph, orders = co_permute(graph, _wanted_axes(graph, scheme))
+    cuts = {name: _cut_of(graph, graph.node(name), scheme) for name in scheme.layers}
+    graph, orders = co_permute(graph, *_wanted_axes(graph, cuts))
     for index, node in enumerate(graph.nodes):
         update = scheme.layers.get(node.name)
         if update is None:
             continue
         graph.nodes[index] = node = node.with_attrs(scaling=scheme.scaling)
-        if update.weights is not None:
-            graph.nodes[index] = node = _cut(graph, node, update.weights, orders)
+        if (cut := cuts[node.name]) is not None:
+            graph.nodes[index] = node = _cut(graph, node, cut, orders)
         if update.bias:
             _mark_bias(graph, node)
     for name in [name for name, tensor in graph.tensors.items() if tensor.role is Role.PARAMETER]:
@@ -63,13 +70,44 @@ def _refuse_shared(graph: Graph, scheme: Scheme) -> None:
                 )
 
 
-def _wanted_axes(graph: Graph, scheme: Scheme) -> dict[Axis, tuple[int, ...]]:
-    wanted = {}
-    for node in graph.nodes:
-        update = scheme.layers.get(node.name)
-        if update and update.weights and update.weights.axis != "all":
-            wanted[node.inputs[2], _axis(node, update.weights)] = update.weights.channels
-    return wanted
+@dataclass(frozen=True)
+class Cut:
+    """How a trained weight is cut. stateful: the trained channels that follow the scheme's rule, None for all."""
+
+    trained: Slice
+    stateful: tuple[int, ...] | None = None
+
+
+def _cut_of(graph: Graph, node: Node, scheme: Scheme) -> Cut | None:
+    chosen = scheme.layers[node.name].weights
+    rule = scheme.optimizer
+    if chosen is None or rule.stateful == 1 or rule.kind not in STATEFUL:
+        return None if chosen is None else Cut(chosen)
+    if chosen.axis == "all":
+        chosen = Slice("input", tuple(range(channel_count(graph, node, "input"))))
+    weight = graph[node.inputs[2]].data
+    assert weight is not None
+    axis = _axis(node, chosen)
+    norms = (weight.astype(np.float64) ** 2).sum(axis=tuple(i for i in range(weight.ndim) if i != axis))
+    largest = sorted(chosen.channels, key=lambda channel: -norms[channel])
+    count = max(1, round(rule.stateful * len(largest)))
+    return Cut(chosen, tuple(sorted(largest[:count])))
+
+
+def _wanted_axes(
+    graph: Graph, cuts: Mapping[str, Cut | None]
+) -> tuple[dict[Axis, tuple[int, ...]], dict[Axis, tuple[int, ...]]]:
+    """The trained channels of each axis that is cut, and those among them that are stateful."""
+    wanted, inner = {}, {}
+    for name, cut in cuts.items():
+        if cut is None or cut.trained.axis == "all":
+            continue
+        node = graph.node(name)
+        axis = node.inputs[2], _axis(node, cut.trained)
+        wanted[axis] = cut.trained.channels
+        if cut.stateful is not None:
+            inner[axis] = cut.stateful
+    return wanted, inner
 
 
 def _axis(node: Node, chosen: Slice) -> int:
@@ -78,8 +116,9 @@ def _axis(node: Node, chosen: Slice) -> int:
     return axes[chosen.axis == "input"]
 
 
-def _cut(graph: Graph, node: Node, chosen: Slice, orders: dict[Axis, np.ndarray]) -> Node:
+def _cut(graph: Graph, node: Node, cut: Cut, orders: dict[Axis, np.ndarray]) -> Node:
     """Replace a layer's weight by its blocks."""
+    chosen = cut.trained
     weight = graph[node.inputs[2]]
     axes = lookup(node.op).weight_axes
     assert axes is not None and weight.data is not None and weight.quantization is not None
@@ -91,7 +130,7 @@ def _cut(graph: Graph, node: Node, chosen: Slice, orders: dict[Axis, np.ndarray]
     axis = _axis(node, chosen)
     names: list[str] = []
     blocks: list[tuple[int, ...]] = []
-    for run in runs_of(chosen, channel_count(graph, node, chosen.axis), orders.get((weight.name, axis))):
+    for run in runs_of(cut, channel_count(graph, node, chosen.axis), orders.get((weight.name, axis))):
         names.append(_add_block(graph, weight, axis, axes[0], run))
         if axes[0] == axes[1]:
             blocks.append((run.start, run.count))
@@ -102,11 +141,13 @@ def _cut(graph: Graph, node: Node, chosen: Slice, orders: dict[Axis, np.ndarray]
     return node.but(inputs=(*node.inputs[:2], *names)).with_attrs(blocks=tuple(blocks))
 
 
-def runs_of(chosen: Slice, count: int, order: np.ndarray | None) -> list[Run]:
+def runs_of(cut: Cut, count: int, order: np.ndarray | None) -> list[Run]:
     """The trained and frozen runs of an axis after its channels were reordered."""
-    trained = np.isin(np.arange(count) if order is None else order, chosen.channels)
-    edges = [0, *(np.flatnonzero(np.diff(trained)) + 1), count]
-    return [Run(int(a), int(b - a), bool(trained[a])) for a, b in itertools.pairwise(edges)]
+    channels = np.arange(count) if order is None else order
+    trained = np.isin(channels, cut.trained.channels)
+    signs = trained & ~np.isin(channels, cut.trained.channels if cut.stateful is None else cut.stateful)
+    edges = [0, *(np.flatnonzero(np.diff(trained) | np.diff(signs)) + 1), count]
+    return [Run(int(a), int(b - a), bool(trained[a]), bool(signs[a])) for a, b in itertools.pairwise(edges)]
 
 
 def _add_block(graph: Graph, weight: Tensor, axis: int, output_axis: int, run: Run) -> str:
@@ -118,7 +159,8 @@ def _add_block(graph: Graph, weight: Tensor, axis: int, output_axis: int, run: R
         quantization = Quantization(quantization.scale[list(channels)], 0, output_axis)
     data = np.ascontiguousarray(np.take(weight.data, channels, axis))
     role = Role.PARAMETER if run.trained else Role.CONSTANT
-    graph.add_tensor(Tensor(name, data.shape, weight.dtype, role, quantization, data))
+    rule = "sign" if run.signs else weight.rule
+    graph.add_tensor(Tensor(name, data.shape, weight.dtype, role, quantization, data, rule=rule))
     return name
 
 
@@ -147,6 +189,5 @@ def _add_state(graph: Graph, name: str, scheme: Scheme) -> None:
     if scheme.accumulate:
         accumulator = graph.add_tensor(Tensor(f"{name}.sum", tensor.shape, "int32", Role.OPTIMIZER)).name
     truncates = scheme.update == "truncate"
-    graph.tensors[name] = tensor.but(
-        master=master, accumulator=accumulator, truncates=truncates, rule=scheme.optimizer.kind
-    )
+    rule = tensor.rule if tensor.rule == "sign" else scheme.optimizer.kind
+    graph.tensors[name] = tensor.but(master=master, accumulator=accumulator, truncates=truncates, rule=rule)
