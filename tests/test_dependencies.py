@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "data": "graph",
     "augment": "ops",
     "planner": "graph ops frontends quantize passes train memory program host exporters emulate boards",
-    "session": "graph program host exporters emulate boards data augment planner",
+    "session": "graph ops program host exporters emulate boards data augment planner",
     "learning": "graph floating ops frontends train memory program host data augment planner session",
     "report": "graph ops memory program train planner session emulate boards data",
     "api": "graph frontends quantize train certificates planner session learning emulate boards data augment report",

@@ -37,6 +37,8 @@ void shim_rate(const uint32_t *hyper, int32_t multiplier, int32_t shift, int32_t
 int64_t shim_delta(int32_t mode, int32_t total_shift, const int32_t *rate, uint32_t key, uint32_t index, int64_t total);
 void shim_apply(int32_t mode, void *parameter, void *master, int32_t *accumulator, int64_t delta);
 int32_t shim_learning_rate(float rate, uint32_t *hyper);
+int32_t shim_schedule(int32_t kind, float rate, const uint32_t *numbers, uint32_t update, uint32_t samples,
+                      uint32_t *hyper);
 """
 
 SOURCE = """
@@ -109,6 +111,13 @@ int32_t shim_learning_rate(float rate, uint32_t *hyper) {
     model.hyper = (tt_hyper *)hyper;
     return tt_model_set_learning_rate(&model, rate);
 }
+int32_t shim_schedule(int32_t kind, float rate, const uint32_t *numbers, uint32_t update, uint32_t samples,
+                      uint32_t *hyper) {
+    const tt_schedule schedule = {kind, rate, numbers[0], numbers[1], numbers[2], numbers[3]};
+    tt_model model = {0};
+    model.hyper = (tt_hyper *)hyper;
+    return tt_model_set_scheduled_rate(&model, &schedule, update, samples);
+}
 """
 
 FLAGS = ["-std=c99", "-O1", "-g", "-fPIC", "-shared", "-fsanitize=undefined"]
@@ -138,7 +147,7 @@ def twins(gradient_bits: int = 16) -> Twins:
     with tempfile.TemporaryDirectory() as name:
         source, library = Path(name) / "twins.c", Path(name) / "twins.so"
         source.write_text(SOURCE)
-        runtime = [str(runtime_c.SOURCES / file) for file in ("model.c", "store.c", "executor.c")]
+        runtime = [str(runtime_c.SOURCES / file) for file in ("model.c", "store.c", "executor.c", "schedule.c")]
         command = [
             compiler(),
             *FLAGS,

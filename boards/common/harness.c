@@ -7,7 +7,7 @@
 //   samples.bin   the int8 samples one after the other; commands name them by index, so an epoch costs 12 bytes a step
 //
 //   BEGIN    a = bytes of a sample, b = print progress every b samples (0: only when a pass ends)
-//   RATE     a = bits of a float: the learning rate from here on
+//   RATE     a = bits of a float: the learning rate from here on; b = samples of a batch
 //   SEED     a = seed of the random numbers
 //   TRAIN    a = sample, b = label: one training step
 //   APPLY    applies accumulated gradients
@@ -232,10 +232,15 @@ static void count_instructions(session *s, const command *c) {
     count_rows(s, c);
 }
 
-static tt_status set_learning_rate(uint32_t bits) {
+static tt_status set_learning_rate(uint32_t bits, uint32_t samples) {
     float rate;
     memcpy(&rate, &bits, sizeof rate);
+#if TINYTRAIN_ACCUMULATES
+    return tinytrain_set_batch_rate(rate, samples);
+#else
+    (void)samples;
     return tinytrain_set_learning_rate(rate);
+#endif
 }
 
 static void next_command(const session *s, command *c) {
@@ -270,7 +275,7 @@ static void begin(session *s) {
 
 static void run(session *s, const command *c) {
     switch (c->operation) {
-    case RATE: check(set_learning_rate(c->a), "tinytrain_set_learning_rate refused"); return;
+    case RATE: check(set_learning_rate(c->a, c->b), "tinytrain_set_learning_rate refused"); return;
     case SEED: tinytrain_set_seed(c->a); return;
     case APPLY: check(tinytrain_apply(), "tinytrain_apply refused"); return;
     case TRAIN:

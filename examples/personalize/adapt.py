@@ -144,7 +144,7 @@ class Device:
         inputs = gather_samples(samples.x, np.arange(len(samples)), self.spec)
         steps = training_steps(samples.y, epochs=learning.epochs, lr=learning.lr, seed=seed)
         for step in steps:
-            self.machine.set_learning_rate(step.rate)
+            self.machine.set_learning_rate(step.update_rate, step.batch)
             self.machine.train_step(inputs[step.sample], step.label)
         return len(steps)
 

@@ -19,7 +19,7 @@ def write_firmware(program: Program, folder: Path, title: str) -> None:
     """Write the model and the runtime sources it needs, and no others, into `folder` (which exists)."""
     (folder / "tinytrain_model.h").write_text(model_header(program, title))
     (folder / "tinytrain_model.c").write_text(model_source(program))
-    sources = [runtime_c.SOURCES / name for name in ("executor.c", "model.c", "store.c")]
+    sources = [runtime_c.SOURCES / name for name in ("executor.c", "model.c", "schedule.c", "store.c")]
     kernels = [runtime_c.kernel_source(kernel) for kernel in program.kernels]
     include = runtime_c.INCLUDE / "tinytrain"
     headers = [include / "model.h", *(include / "kernels" / name for name in headers_of(program))]

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tinytrain/model.h"
-#include "tinytrain/learning_rate.h"
 
 #include <string.h>
 
@@ -38,9 +37,9 @@ tt_status tt_model_train_step_unlabelled(const tt_model *model) {
 }
 
 // Takes the float apart with integers, so that a core without floating point needs no library for it.
-tt_status tt_model_set_learning_rate(const tt_model *model, float rate) {
+tt_status tt_rate_of_float(float value, tt_learning_rate *rate) {
     uint32_t bits;
-    memcpy(&bits, &rate, sizeof bits);
+    memcpy(&bits, &value, sizeof bits);
     const int32_t exponent = (int32_t)((bits >> 23) & 0xFFU);
     uint32_t mantissa = bits & 0x7FFFFFU;
     if (exponent == 0xFF || ((bits >> 31) != 0 && (bits << 1) != 0)) { return TT_BAD_ARGUMENT; }
@@ -55,20 +54,33 @@ tt_status tt_model_set_learning_rate(const tt_model *model, float rate) {
     } else {
         for (; mantissa < 0x800000U; mantissa <<= 1) { power--; }
     }
-    model->hyper->mantissa = model->hyper->update_mantissa = mantissa << 7;
-    model->hyper->exponent = model->hyper->update_exponent = power;
+    rate->mantissa = mantissa << 7;
+    rate->exponent = power;
+    return TT_OK;
+}
+
+static void set_rates(tt_hyper *hyper, tt_learning_rate sample, tt_learning_rate update) {
+    hyper->mantissa = sample.mantissa;
+    hyper->exponent = sample.exponent;
+    hyper->update_mantissa = update.mantissa;
+    hyper->update_exponent = update.exponent;
+}
+
+tt_status tt_model_set_learning_rate(const tt_model *model, float rate) {
+    tt_learning_rate whole;
+    const tt_status status = tt_rate_of_float(rate, &whole);
+    if (status == TT_OK) { set_rates(model->hyper, whole, whole); }
+    return status;
+}
+
+tt_status tt_model_set_rate(const tt_model *model, tt_learning_rate rate, uint32_t samples) {
+    if (samples == 0 || samples > 65535) { return TT_BAD_ARGUMENT; }
+    set_rates(model->hyper, samples == 1 ? rate : tt_divided_rate(rate, samples), rate);
     return TT_OK;
 }
 
 tt_status tt_model_set_batch_rate(const tt_model *model, float rate, uint32_t samples) {
-    if (samples == 0 || samples > 65535) { return TT_BAD_ARGUMENT; }
-    const tt_status status = tt_model_set_learning_rate(model, rate);
-    tt_hyper *hyper = model->hyper;
-    if (status == TT_OK && samples != 1 && hyper->mantissa != 0) {
-        const tt_learning_rate whole = {hyper->mantissa, hyper->exponent};
-        const tt_learning_rate share = tt_divided_rate(whole, samples);
-        hyper->mantissa = share.mantissa;
-        hyper->exponent = share.exponent;
-    }
-    return status;
+    tt_learning_rate whole;
+    const tt_status status = tt_rate_of_float(rate, &whole);
+    return status == TT_OK ? tt_model_set_rate(model, whole, samples) : status;
 }

@@ -187,7 +187,8 @@ def _with_meanings(forward: Graph) -> Graph:
 def _accumulating(forward: Graph, name: str, rate: float) -> Graph:
     """The graph with one trained parameter, whose gradients add up."""
     graph, lr = forward.copy(), LearningRate.from_float(rate)
-    hyper = np.array([lr.mantissa, lr.exponent & 0xFFFFFFFF, 7, 1], np.uint32)
+    pair = [lr.mantissa, lr.exponent & 0xFFFFFFFF]
+    hyper = np.array([*pair, 7, 1, *pair], np.uint32)
     graph.add_tensor(Tensor(HYPER, hyper.shape, "uint32", Role.STATE, data=hyper))
     graph.tensors[name] = graph[name].but(role=Role.PARAMETER, accumulator=f"{name}.sum")
     graph.add_tensor(Tensor(f"{name}.sum", graph[name].shape, "int32", Role.OPTIMIZER))

@@ -330,18 +330,19 @@ def test_a_learning_rate_comes_apart_exactly(rate: float) -> None:
     parts = am.LearningRate.from_float(rate)
     assert Fraction(parts.mantissa) * Fraction(2) ** (parts.exponent - 31) == Fraction(float(np.float32(rate)))
     assert parts.mantissa == 0 or 2**30 <= parts.mantissa < 2**31
-    hyper = np.full(4, 7, np.uint32)
+    hyper = np.full(6, 7, np.uint32)
     assert twins().lib.shim_learning_rate(rate, twins().pointer(hyper)) == 0
-    assert hyper.tolist() == [parts.mantissa, parts.exponent % 2**32, 7, 7]
+    pair = [parts.mantissa, parts.exponent % 2**32]
+    assert hyper.tolist() == [*pair, 7, 7, *pair]
 
 
 @pytest.mark.parametrize("rate", [-1e-45, -0.5, -math.inf, math.inf, math.nan, -math.nan])
 def test_a_learning_rate_that_is_no_rate_is_refused(rate: float) -> None:
     with pytest.raises(ValueError, match="learning rate"):
         am.LearningRate.from_float(rate)
-    hyper = np.full(4, 7, np.uint32)
+    hyper = np.full(6, 7, np.uint32)
     assert twins().lib.shim_learning_rate(rate, twins().pointer(hyper)) == 1  # TT_BAD_ARGUMENT
-    assert hyper.tolist() == [7, 7, 7, 7]
+    assert hyper.tolist() == [7] * 6
 
 
 def test_combined_multipliers_keep_thirty_bits_and_are_the_same_in_c(rng: np.random.Generator) -> None:
@@ -359,7 +360,7 @@ def test_combined_multipliers_keep_thirty_bits_and_are_the_same_in_c(rng: np.ran
         got = Fraction(mantissa) * Fraction(2) ** (exponent - 31)
         assert 0 <= exact - got <= exact * Fraction(1, 2**30)
         assert mantissa == 0 or 2**30 <= mantissa < 2**31
-        hyper, rate = np.array([lr.mantissa, lr.exponent % 2**32, 0, 0], np.uint32), np.zeros(2, np.int32)
+        hyper, rate = np.array([lr.mantissa, lr.exponent % 2**32, 0, 0, 0, 0], np.uint32), np.zeros(2, np.int32)
         twins().lib.shim_rate(twins().pointer(hyper), m, s, 11, twins().pointer(rate))
         assert rate.tolist() == [mantissa, exponent + 11 if mantissa else 0]
 

@@ -15,6 +15,7 @@ from tests.exported import BAD_ARGUMENT, OK, Exported, command, run_sanitized
 from tests.training import machine_of
 from tests.twins import no_undefined_behaviour
 from tinytrain.graph import Graph
+from tinytrain.session.schedule import schedule_of, training_steps
 from tinytrain.train import Loss, Scheme, all_weights, training_graph
 
 RATE, SEED = 0.03, 17
@@ -188,3 +189,26 @@ def test_the_header_states_the_models_numbers(model: Exported) -> None:
     assert "#define TINYTRAIN_INPUT_BYTES 192 " in model.header
     assert "#define TINYTRAIN_OUTPUTS 3\n#define TINYTRAIN_CLASSES 3\n" in model.header
     assert f"#define TINYTRAIN_ARENA_BYTES {model.program.sizes['arena']}\n" in model.header
+
+
+def test_a_device_alone_follows_the_schedule_of_a_run(model: Exported) -> None:
+    """Warm-up and cosine computed by the firmware's own code: the bits of a host that is given each rate."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 10)
+    steps = training_steps(labels, epochs=2, lr=0.05, seed=3)
+    planned = schedule_of("cosine", 0.05, len(steps))
+    machine = machine_of(training_graph(nets.residual(), all_weights(nets.residual()).but(classes=3)))
+    schedule = {"kind": 1, "rate": planned.rate, "warm_up": planned.warm_up, "total": planned.total, "period": 1}
+    schedule = model.ffi.new("tt_schedule *", schedule)
+    for update, step in enumerate(steps):
+        assert model.lib.tinytrain_set_scheduled_rate(schedule, update, 1) == OK
+        model.train_step(sample_of(step.sample), step.label)
+        machine.set_learning_rate(step.rate)
+        machine.train_step(sample_of(step.sample), step.label)
+    assert model.lib.tinytrain_parameters_crc32() == machine.parameters_crc32()
+
+
+@pytest.mark.parametrize("samples", [0, 65536])
+def test_a_batch_of_no_size_is_refused(model: Exported, samples: int) -> None:
+    assert model.lib.tinytrain_set_batch_rate(0.1, samples) == BAD_ARGUMENT
+    assert model.lib.tinytrain_set_batch_rate(0.1, 8) == OK

@@ -67,7 +67,7 @@ def test_mirroring_is_only_done_where_asked() -> None:
         ({"epochs": 0}, "epochs is 0"), ({"steps": -1}, "steps is -1"), ({"epochs": 1, "batch": 0}, "batch is 0"),
         ({}, "needs"),
         ({"epochs": 1, "lr": float("nan")}, "learning rate"), ({"epochs": 1, "lr": -1.0}, "learning rate"),
-        ({"epochs": 1, "lr": 1e39}, "learning rate"), ({"epochs": 1, "schedule": "step"}, "schedule 'step'"),
+        ({"epochs": 1, "lr": 1e39}, "learning rate"), ({"epochs": 1, "schedule": "line"}, "schedule 'line'"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused(options: dict[str, object], message: str) -> None:
@@ -126,3 +126,19 @@ def test_vectors_cannot_be_mirrored() -> None:
         prepare(
             Dataset(x, y, x, y, ("a",), ""), InputSpec((5,), 1.0, 0), steps, eval_count=0, seed=0, accumulates=False
         )
+
+
+def test_step_is_a_tenth_after_each_third() -> None:
+    rates = [step.rate for step in training_steps(LABELS, epochs=30, lr=0.1, schedule="step")]
+    assert rates[30] == float(np.float32(0.1)) and all(a < b for a, b in pairwise(rates[:31]))
+    np.testing.assert_allclose(rates[30:600:190], [0.1, 0.01, 0.001], rtol=2e-4)
+    assert rates[219] == rates[30] and rates[220] < 0.0101
+
+
+def test_a_step_knows_the_rate_of_its_update_and_the_size_of_its_batch() -> None:
+    steps = training_steps(LABELS, epochs=1, batch=8, lr=0.8, schedule="constant")
+    assert {step.update_rate for step in steps} == {float(np.float32(0.8))}
+    assert [step.batch for step in steps] == [8] * 16 + [4] * 4
+    assert all(step.rate == float(np.float32(step.update_rate / step.batch)) for step in steps)
+    records = prepare(dataset(), SPEC, steps, eval_count=0, seed=0, accumulates=True).stream.records
+    assert [b for operation, _, b in records if operation == Operation.RATE] == [8, 4]

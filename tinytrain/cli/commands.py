@@ -43,6 +43,7 @@ class Update(enum.StrEnum):
 class Schedule(enum.StrEnum):
     COSINE = "cosine"
     CONSTANT = "constant"
+    STEP = "step"
 
 
 def example(arguments: str) -> str:
@@ -205,7 +206,7 @@ def run(
         float | None,
         typer.Option(min=0.0, help="Learning rate of a batch's mean gradient.", show_default="0.005 x batch"),
     ] = None,
-    schedule: Annotated[Schedule, typer.Option(help="Cosine with warm-up, or a constant rate.")] = Schedule.COSINE,
+    schedule: Annotated[Schedule, typer.Option(help="With warm-up, or constant.")] = Schedule.COSINE,
     seed: Annotated[int, typer.Option(help="Of the order of samples, of mirroring and of stochastic rounding.")] = 0,
     evaluate: Annotated[
         int | None,

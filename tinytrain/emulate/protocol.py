@@ -37,10 +37,10 @@ class CommandStream:
     largest_index: int = -1
     _open: Operation | None = None
 
-    def learning_rate(self, value: float) -> CommandStream:
-        """From here on. Rounded to float32, whose bits are sent."""
+    def learning_rate(self, value: float, samples: int = 1) -> CommandStream:
+        """From here on, of updates by the mean over `samples`. Rounded to float32, whose bits are sent."""
         (bits,) = struct.unpack("<I", struct.pack("<f", value))
-        return self._add(Operation.RATE, bits)
+        return self._add(Operation.RATE, bits, samples)
 
     def seed(self, value: int) -> CommandStream:
         return self._add(Operation.SEED, value & 0xFFFFFFFF)

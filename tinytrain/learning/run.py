@@ -90,11 +90,12 @@ class Run:
     def _train(self, steps: list[Step], progress: Callback) -> tuple[float, float | None]:
         """(mean loss, share of right predictions or None without labels) of an epoch."""
         machine, state, accumulates = self.machine, self.state, self.task.accumulates
-        loss, right, rate = 0.0, 0, None
+        loss, right = 0.0, 0
+        rate: tuple[float, int] | None = None
         for done, step in enumerate(steps, 1):
-            if step.rate != rate:
-                rate = step.rate
-                machine.set_learning_rate(rate)
+            if (step.update_rate, step.batch) != rate:
+                rate = step.update_rate, step.batch
+                machine.set_learning_rate(*rate)
             first = self._load(step, state.steps)
             machine.set_answer(step.label)
             step_loss, predicted = machine.step(first)

@@ -255,13 +255,13 @@ class LearningRate:
             raise ValueError(f"a batch has 1 to 65535 samples, not {by}")
         if by == 1 or self.mantissa == 0:
             return self
-        return _rounded_rate((self.mantissa << 32) // by, self.exponent - 32)
+        return rounded_rate((self.mantissa << 32) // by, self.exponent - 32)
 
     def to_float(self) -> float:
         return math.ldexp(self.mantissa, self.exponent - 31)
 
 
-def _rounded_rate(value: int, exponent: int) -> LearningRate:
+def rounded_rate(value: int, exponent: int) -> LearningRate:
     """value * 2^(exponent - 31) with 24 significant bits, rounded half up; value >= 2^24 (or 0)."""
     if value == 0:
         return LearningRate(0, 0)

@@ -21,7 +21,7 @@ from tinytrain.errors import SchemeError
 from tinytrain.graph import Graph, Node, Role, Tensor
 from tinytrain.ops import arithmetic as am
 from tinytrain.ops.clipping import clip_args, clipped
-from tinytrain.ops.operator import Evaluation, Ref, exponent_args
+from tinytrain.ops.operator import Evaluation, Ref, Structs, exponent_args
 
 if TYPE_CHECKING:
     from tinytrain.ops.training import TrainingBuilder
@@ -68,7 +68,8 @@ TRUNCATING = {"int8": Mode.TRUNCATE8, "int16": Mode.TRUNCATE16, "int32": Mode.TR
 ACCUMULATOR_BITS = {"int8": 20, "int16": 12, "int32": 8}
 # fractional bits of an accumulated gradient for a rule of its own, which may be as large as 1024 in reals
 GRADIENT_BITS = 20
-ONE = np.array([1 << 30, 1, 0, 0, 1 << 30, 1], np.uint32)  # runtime inputs with a learning rate of 1
+# the fields of struct tt_hyper with a learning rate of 1, for gradients that shall not depend on it
+ONE = {"mantissa": 1 << 30, "exponent": 1, "seed": 0, "step": 0, "update_mantissa": 1 << 30, "update_exponent": 1}
 
 
 def mode_of(parameter: Tensor) -> Mode:
@@ -201,8 +202,9 @@ def changed(
         return [am.saturate(reduced, am.INT32_MIN, am.INT32_MAX).astype(np.int32)]
     channels = np.indices(sums.shape)[parameter.quantization.axis or 0]
     multipliers, shifts = channel_multipliers(graph, node)
-    hyper = hyper if parameter.rule == "sgd" else ONE
     lr = am.LearningRate(int(hyper[0]), int(np.int32(hyper[1])))
+    if parameter.rule != "sgd":
+        lr = am.LearningRate(ONE["mantissa"], ONE["exponent"])
     combined = [am.combine_multipliers(lr, int(m), int(s)) for m, s in zip(multipliers, shifts, strict=True)]
     mantissa = np.array([c[0] for c in combined], np.int64)[channels]
     exponent = np.array([c[1] for c in combined], np.int64)[channels] + run.exponent(gradient_of(node))
@@ -284,7 +286,8 @@ def update_args(graph: Graph, node: Node) -> dict[str, Any]:
         "parameter": Ref(parameter.name) if direct else None,
         "master": Ref(parameter.master) if parameter.master and direct else None,
         "accumulator": None if direct else Ref(parameter.accumulator or node.outputs[0]),
-        "hyper": Ref(HYPER) if parameter.rule == "sgd" else ONE, "multiplier": multipliers, "shift": shifts,
-        "mode": int(mode), "stream": node.attrs["stream"], "total_shift": total_shift(graph, node),
+        "hyper": Ref(HYPER) if parameter.rule == "sgd" else Structs("tt_hyper", (ONE,)),
+        "multiplier": multipliers, "shift": shifts, "mode": int(mode),
+        "stream": node.attrs["stream"], "total_shift": total_shift(graph, node),
         **exponent_args("gy", gy.exponent), **decay_args(node), **clip_args(graph, node),
     }  # fmt: skip

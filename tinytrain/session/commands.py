@@ -39,11 +39,11 @@ def prepare(
     stream = CommandStream().seed(seed)
     for index, label in tests:
         stream.evaluate(index, label)
-    rate = None
+    rate: tuple[float, int] | None = None
     for number, step in enumerate(steps):
-        if step.rate != rate:
-            rate = step.rate
-            stream.learning_rate(rate)
+        if (step.update_rate, step.batch) != rate:
+            rate = step.update_rate, step.batch
+            stream.learning_rate(*rate)
         stream.train(index_of["flipped" if step.flipped else "train", step.sample], step.label)
         if accumulates and step.ends_batch:
             stream.apply()

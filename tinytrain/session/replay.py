@@ -83,7 +83,7 @@ class _Host:
     def carry_out(self, operation: Operation, a: int, b: int) -> None:
         if operation is Operation.RATE:
             (rate,) = struct.unpack("<f", struct.pack("<I", a))
-            self.machine.set_learning_rate(rate)
+            self.machine.set_learning_rate(rate, b)
         elif operation is Operation.SEED:
             self.machine.set_seed(a)
         elif operation is Operation.APPLY:

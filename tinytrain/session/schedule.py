@@ -14,9 +14,11 @@ import numpy as np
 
 from tinytrain.augment import mirrored
 from tinytrain.errors import DataError
+from tinytrain.ops.schedule import Schedule
 
-SCHEDULES = ("cosine", "constant")
-WARM_UP = 0.05  # share of all parameter updates over which "cosine" climbs to the full rate
+SCHEDULES = ("cosine", "constant", "step")
+WARM_UP = 0.05  # share of all parameter updates over which "cosine" and "step" climb to the full rate
+STEPS = 3  # parts of a run with rates of their own in "step", each a tenth of the one before
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Step:
 
     sample:    index into the training samples
     rate:      learning rate of this sample's gradient, a float32: that of the batch divided by the batch's size
+    update_rate, batch: learning rate of the update the gradient goes into, and how many samples that has
     ends_batch: whether accumulated gradients are applied after it
     """
 
@@ -34,6 +37,8 @@ class Step:
     epoch: int
     ends_batch: bool
     flipped: bool = False
+    update_rate: float = 0.0
+    batch: int = 1
 
 
 def training_steps(
@@ -56,13 +61,15 @@ def training_steps(
     total = whole if steps is None else min(whole, steps)
     updates = math.ceil(total / batch)
     flips = mirrored(seed, total) & flip
+    planned = schedule_of(schedule, lr, updates)
     made = []
     for index, (epoch, sample) in enumerate(_draw(len(labels), total, seed)):
         update = index // batch
         size = min(batch, total - update * batch)
-        rate = float(np.float32(lr * _share_of_rate(schedule, update, updates) / size))
+        rate = planned.at(update)
         ends = index % batch == batch - 1 or index == total - 1
-        made.append(Step(sample, int(labels[sample]), rate, epoch, ends, bool(flips[index])))
+        share = rate.divided(size).to_float()
+        made.append(Step(sample, int(labels[sample]), share, epoch, ends, bool(flips[index]), rate.to_float(), size))
     return made
 
 
@@ -86,11 +93,7 @@ def _draw(count: int, total: int, seed: int) -> Iterator[tuple[int, int]]:
             yield start // count, int(sample)
 
 
-def _share_of_rate(schedule: str, update: int, updates: int) -> float:
-    """Of the full rate, at parameter update `update` of `updates`: a straight climb, then half a cosine down to 0."""
-    if schedule == "constant":
-        return 1.0
-    warm = math.ceil(updates * WARM_UP) if updates > 1 else 0
-    if update < warm:
-        return (update + 1) / (warm + 1)
-    return 0.5 + 0.5 * math.cos(math.pi * (update - warm) / max(1, updates - warm))
+def schedule_of(kind: str, lr: float, updates: int) -> Schedule:
+    """The rates of a run of so many parameter updates: "cosine" and "step" begin with a straight climb."""
+    warm = math.ceil(updates * WARM_UP) if updates > 1 and kind != "constant" else 0
+    return Schedule(kind, lr, warm, updates, period=max(1, math.ceil((updates - warm) / STEPS)))

@@ -11,6 +11,9 @@ typedef struct tt_learning_rate {
     int32_t exponent;
 } tt_learning_rate;
 
+// Exactly the float; TT_BAD_ARGUMENT for a negative, infinite or NaN one.
+tt_status tt_rate_of_float(float value, tt_learning_rate *rate);
+
 // value * 2^(exponent - 31), rounded half up to 24 significant bits; value is 0 or at least 2^24, and below 2^63.
 static inline tt_learning_rate tt_rounded_rate(uint64_t value, int32_t exponent) {
     tt_learning_rate rate = {0, 0};

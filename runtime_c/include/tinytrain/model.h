@@ -4,6 +4,7 @@
 #define TINYTRAIN_MODEL_RUNTIME_H
 
 #include "tinytrain/program.h"
+#include "tinytrain/schedule.h"
 
 // SRAM that outlives a step, and its initial value (NULL: zeros).
 typedef struct tt_region {
@@ -39,6 +40,12 @@ tt_status tt_model_set_learning_rate(const tt_model *model, float rate);
 
 // For updates whose gradient is the mean over `samples` (1 to 65535) accumulated ones.
 tt_status tt_model_set_batch_rate(const tt_model *model, float rate, uint32_t samples);
+tt_status tt_model_set_rate(const tt_model *model, tt_learning_rate rate, uint32_t samples);
+
+// The rate that a schedule has for update `update`, counted from 0.
+tt_status tt_model_set_scheduled_rate(
+    const tt_model *model, const tt_schedule *schedule, uint32_t update, uint32_t samples
+);
 
 // CRC-32 (polynomial 0xEDB88320) of the parameters and masters.
 uint32_t tt_model_crc32(const tt_model *model);
