@@ -13,6 +13,7 @@ from tests.ops.update_graphs import run, update_graph
 from tests.oracle import activation, assert_host_equals_oracle, constant, gradient, one_node
 from tinytrain.errors import GraphError
 from tinytrain.graph import Exponent, Graph, Phase, Quantization, Role, Tensor
+from tinytrain.ops.conv2d import scaling_error
 
 LIMIT = 127 * 256
 cases = st.fixed_dictionaries(
@@ -126,11 +127,9 @@ def test_input_gradient_equals_oracle_and_the_float_gradient(case, exponent, sta
         return  # there only the limits of exponents are of interest
     unit = 2.0 ** int(values["state"][0])
     want = (gy * 2.0**exponent * scales) @ weight
-    # the rounding of the result, and half a unit of every gy once it is scaled relative to the largest scale
-    bound = (
-        unit * ROUNDING[dtype]
-        + 0.5 * 2.0**exponent * np.abs(weight.astype(float)).sum(axis=0) * scales.max() * 2 * 1.001
-    )
+    # the rounding of the result, and that of every gy once a rounded factor scales it relative to the largest scale
+    scaled = scaling_error(gy) @ np.abs(weight.astype(float)) * 2.0 ** np.frexp(scales.max())[1]
+    bound = unit * ROUNDING[dtype] + 2.0**exponent * scaled * 1.001
     assert np.all(np.abs(values["y"].reshape(-1) * unit - want) <= bound)
 
 

@@ -152,11 +152,13 @@ class Operator:
         """Of a gradient operator: how far its real result may be from the exact one, per element or one number for all.
 
         It holds where nothing saturates. run: the values of a step after the node was computed. Here: half a unit for
-        the rounding into mantissas, and nothing where the exponent is another tensor's, for then values only move.
+        the rounding into mantissas of 16 bits, a whole one for the stochastic rounding into 8, and nothing where the
+        exponent is another tensor's, for then values only move.
         """
         (y,) = node.outputs
         exponent = run.graph[y].exponent
-        return run.unit(y) / 2 if exponent is not None and exponent.state == f"{y}.exponent" else 0.0
+        share = 0.5 if run.graph[y].dtype == "int16" else 1.0
+        return run.unit(y) * share if exponent is not None and exponent.state == f"{y}.exponent" else 0.0
 
     def lower(self, graph: Graph, node: Node) -> KernelCall | None:
         """The kernel call that computes this node, or None for a view."""
