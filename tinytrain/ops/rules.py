@@ -26,6 +26,7 @@ from tinytrain.ops.updates import (
     checked_multipliers,
     decay_args,
     decayed,
+    gain_of,
     mode_of,
     noise_for,
     parameter_of,
@@ -138,10 +139,9 @@ class UpdateRule(Operator):
         parameter = parameter_of(graph, node)
         assert parameter.quantization is not None
         scale = parameter.quantization.scale
-        if node.attrs.get("scaling") == "none":  # the integer is the variable; its gradient is scale * gradient
-            gain = scale if self.linear else np.ones_like(scale)
-        else:
-            gain = 1.0 / scale
+        gain = gain_of(node, scale)
+        if not self.linear and node.attrs.get("scaling", "qas") != "qas":
+            gain = gain / scale * float(node.attrs["scaling"])  # a direction has no size that a scale could change
         unit = node.attrs["x_scale"] if self.linear else 1.0
         return checked_multipliers(node, unit * gain * 2.0 ** FRACTION_BITS[mode_of(parameter)])
 

@@ -98,9 +98,17 @@ def step_factors(graph: Graph, node: Node) -> np.ndarray:
     if parameter.rule != "sgd":
         return np.full(parameter.quantization.scale.shape, 2.0 ** -accumulated_exponent(node.attrs["x_scale"]))
     bits = ACCUMULATOR_BITS[parameter.dtype] if parameter.accumulator else FRACTION_BITS[mode_of(parameter)]
-    scale = parameter.quantization.scale
-    gain = scale if node.attrs.get("scaling") == "none" else 1.0 / scale
-    return node.attrs["x_scale"] * gain * 2.0**bits
+    return node.attrs["x_scale"] * gain_of(node, parameter.quantization.scale) * 2.0**bits
+
+
+def gain_of(node: Node, scale: np.ndarray) -> np.ndarray:
+    """Steps of a parameter's integer per real step, over its channels: 1 / scale with quantization-aware scaling.
+
+    Without it the integer is the variable and its gradient is scale * gradient; attribute `scaling` is then the typical
+    scale of the network, by which the rate is measured, so that only the differences between channels are missing.
+    """
+    typical = node.attrs.get("scaling", "qas")
+    return 1.0 / scale if typical == "qas" else scale / float(typical) ** 2
 
 
 def accumulated_exponent(x_scale: float) -> int:

@@ -36,7 +36,7 @@ def with_trained_head(graph: Graph, scheme: Scheme) -> Graph:
     graph.add_tensor(Tensor(names[1], weight.shape, "int16", Role.PARAMETER, Quantization(scale, 0, 0), weight))
     if master:
         graph.add_tensor(Tensor(master, bias.shape, "int16", Role.MASTER))
-    add_node(graph, Node("classifier", old.name, (x.name, *names), (LOGITS,), {"scaling": scheme.scaling}, old.origin))
+    add_node(graph, Node("classifier", old.name, (x.name, *names), (LOGITS,), {"scaling": "qas"}, old.origin))
     graph.outputs = [LOGITS]
     return graph
 

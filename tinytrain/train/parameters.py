@@ -36,13 +36,14 @@ def with_parameters(graph: Graph, scheme: Scheme) -> tuple[Graph, dict[Axis, np.
     Also returns the channel orders the co-permute pass chose.
     """
     _refuse_shared(graph, scheme)
+    scaling = "qas" if scheme.scaling == "qas" else _typical_scale(graph, scheme)
     cuts = {name: _cut_of(graph, graph.node(name), scheme) for name in scheme.layers}
     graph, orders = co_permute(graph, *_wanted_axes(graph, cuts))
     for index, node in enumerate(graph.nodes):
         update = scheme.layers.get(node.name)
         if update is None:
             continue
-        graph.nodes[index] = node = node.with_attrs(scaling=scheme.scaling)
+        graph.nodes[index] = node = node.with_attrs(scaling=scaling)
         if (cut := cuts[node.name]) is not None:
             graph.nodes[index] = node = _cut(graph, node, cut, orders)
         if update.bias:
@@ -51,6 +52,17 @@ def with_parameters(graph: Graph, scheme: Scheme) -> tuple[Graph, dict[Axis, np.
         _add_state(graph, name, scheme)
     graph.drop_unused_tensors()
     return graph, orders
+
+
+def _typical_scale(graph: Graph, scheme: Scheme) -> float:
+    """The geometric mean of the weight scales of the scheme's layers, over output channels."""
+    scales = []
+    for name in scheme.layers:
+        weight = graph[graph.node(name).inputs[2]]
+        axes = lookup(graph.node(name).op).weight_axes
+        assert weight.quantization is not None and axes is not None
+        scales.append(np.broadcast_to(weight.quantization.scale, (weight.shape[axes[0]],)))
+    return float(np.exp(np.log(np.concatenate(scales)).mean())) if scales else 1.0
 
 
 def _refuse_shared(graph: Graph, scheme: Scheme) -> None:

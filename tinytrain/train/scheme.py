@@ -57,7 +57,8 @@ class Scheme:
     update:     "master" keeps fractional bits beside every trained integer; "stochastic" rounds at random instead;
                 "truncate" rounds toward zero, as the field's released code does, and is there to be compared with
     accumulate: whether gradients of several samples are summed before the parameters change
-    scaling:    "qas" scales each channel's update by its quantization (the default), "none" does not (for ablations)
+    scaling:    "qas" scales each channel's update by its quantization (the default); "none" does not, and is there to
+                be compared with (the classifier, whose scale is ours, keeps it)
     gradients:  mantissas of gradients: "int16", or "int8" with stochastic rounding where memory is scarce
     optimizer:  how gradients change parameters
     loss:       what training makes small
