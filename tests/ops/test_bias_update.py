@@ -15,7 +15,7 @@ from tests.oracle import gradient
 
 cases = st.fixed_dictionaries(
     {
-        "shape": st.sampled_from([(1,), (7,), (1, 1, 3), (5, 4, 6), (3, 3, 1)]),
+        "shape": st.sampled_from([(1,), (7,), (1, 1, 3), (5, 4, 6), (3, 3, 1), (2, 3, 15), (3, 2, 75)]),
         "master": st.booleans(),
         "accumulate": st.booleans(),
         "extreme": st.booleans(),

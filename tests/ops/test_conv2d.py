@@ -108,6 +108,16 @@ def test_forward_kernel_equals_oracle(case, rounding):
     assert_host_equals_oracle(graph, {"x": sample})
 
 
+@pytest.mark.parametrize("inputs", [767, 768, 800, 1601, 3071, 3072])
+@pytest.mark.parametrize("pieces", [None, (13, 400)])
+def test_sums_of_many_inputs(inputs, pieces):
+    """Of so many inputs a host lays fewer outputs side by side at a time, or none."""
+    case = {"size": (2, 3), "channels": (inputs, 41), "kernel": (1, 1), "strides": (1, 1), "padding": (0, 0, 0, 0),
+            "zero_point": -3, "extreme": False, "seed": inputs}  # fmt: skip
+    graph, sample = build(case, pieces=pieces)
+    assert_host_equals_oracle(graph, {"x": sample})
+
+
 @given(shapes.filter(fits), cuts, cuts)
 @settings(max_examples=40, deadline=None)
 def test_cutting_the_weight_changes_no_bit(case, at_co, at_ci):

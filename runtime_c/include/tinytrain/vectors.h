@@ -63,14 +63,75 @@ static inline tt_vector tt_load_s8(const int8_t *from) {
 }
 #endif
 
+static inline tt_vector tt_load_s32(const int32_t *from) {
+    tt_vector lanes;
+    memcpy(&lanes, from, sizeof lanes);
+    return lanes;
+}
+
 static inline tt_vector tt_vector_of(int32_t value) { return value - (tt_vector){0}; }
 
 static inline void tt_store(tt_vector vector, int32_t *to) { memcpy(to, &vector, sizeof vector); }
+
+#if TT_VECTOR_LANES == 8
+// Bit i: is lane i, all ones or 0, not 0?
+static inline uint8_t tt_bits(tt_vector lanes) {
+#if defined(__AVX2__) && !defined(__clang__)
+    typedef float floats __attribute__((vector_size(32)));
+    return (uint8_t)__builtin_ia32_movmskps256((floats)lanes);
+#else
+    uint32_t bits = 0;
+    for (int32_t i = 0; i < TT_VECTOR_LANES; i++) { bits |= (uint32_t)(lanes[i] & 1) << i; }
+    return (uint8_t)bits;
+#endif
+}
+#endif
+
+// Pairs of weights, one of each lane, as int16. tt_place_in_pair: where a lane's first (0) or second (1) one lies.
+// tt_pack_pairs: from lanes `step` bytes apart. tt_add_pairs: sums + first * x[0] + second * x[1].
+#if defined(__AVX2__) && !defined(__clang__) && TT_VECTOR_LANES == 8
+typedef int16_t tt_pairs __attribute__((vector_size(32)));
+
+static inline int32_t tt_place_in_pair(int32_t lane, int32_t member) { return 2 * lane + member; }
+
+static inline void tt_pack_pairs(const int8_t *from, int32_t step, int16_t *to) {
+    tt_vector_of_s16 bytes = {0};
+    for (int32_t lane = 0; lane < TT_VECTOR_LANES; lane++) {
+        int16_t both;
+        memcpy(&both, from + lane * step, sizeof both);
+        bytes[lane] = both;
+    }
+    const tt_pairs pairs = (tt_pairs)__builtin_ia32_pmovsxbw256((tt_sixteen_bytes)bytes);
+    memcpy(to, &pairs, sizeof pairs);
+}
+
+static inline tt_vector tt_add_pairs(tt_vector sums, const int16_t *from, const int16_t *x) {
+    tt_pairs pairs;
+    int32_t both;
+    memcpy(&pairs, from, sizeof pairs);
+    memcpy(&both, x, sizeof both);
+    return sums + (tt_vector)__builtin_ia32_pmaddwd256(pairs, (tt_pairs)tt_vector_of(both));
+}
+#else
+static inline int32_t tt_place_in_pair(int32_t lane, int32_t member) { return member * TT_VECTOR_LANES + lane; }
+
+static inline void tt_pack_pairs(const int8_t *from, int32_t step, int16_t *to) {
+    for (int32_t lane = 0; lane < TT_VECTOR_LANES; lane++, from += step) {
+        to[lane] = from[0];
+        to[TT_VECTOR_LANES + lane] = from[1];
+    }
+}
+
+static inline tt_vector tt_add_pairs(tt_vector sums, const int16_t *from, const int16_t *x) {
+    return sums + x[0] * tt_load_s16(from) + x[1] * tt_load_s16(from + TT_VECTOR_LANES);
+}
+#endif
 #else
 typedef int32_t tt_vector;
 
 static inline tt_vector tt_load_s8(const int8_t *from) { return *from; }
 static inline tt_vector tt_load_s16(const int16_t *from) { return *from; }
+static inline tt_vector tt_load_s32(const int32_t *from) { return *from; }
 static inline tt_vector tt_vector_of(int32_t value) { return value; }
 static inline void tt_store(tt_vector vector, int32_t *to) { *to = vector; }
 #endif

@@ -1,16 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// tt_conv2d_s8: four output channels at a time over the whole image; they share each load of x. Blocks are walked inside
-// one set of sums. Where a block has all input channels, a row of the window is one run of x and of the weights.
+// tt_conv2d_s8: four output channels at a time over the whole image; they share each load of x. Blocks are walked
+// inside one set of sums. Where a block has all input channels, a row of the window is one run of x and of the weights.
+// A host works on vectors of output channels (tinytrain/packed_conv2d.h) where an image has more than a few pixels.
 #include "tinytrain/kernels/conv2d.h"
+#include "tinytrain/output.h"
+#include "tinytrain/packed_conv2d.h"
 #include "tinytrain/window.h"
 
 enum { ROWS = 4 };
-
-// The part of a window inside the image, at one output position.
-typedef struct position {
-    int32_t y0, x0;  // top left of the window in the image, may be negative
-    tt_range rows, columns;
-} position;
 
 TT_INNER_LOOP static void add_four_runs(const int8_t *x, const int8_t *w, int32_t row_size, int32_t count,
                                         int32_t zero_point, int32_t *sums) {
@@ -32,7 +29,7 @@ TT_INNER_LOOP static void add_run(const int8_t *x, const int8_t *w, int32_t coun
     *sum = s;
 }
 
-static void add_block(const tt_conv2d_s8_args *a, const tt_weight_block *block, const position *at, int32_t co,
+static void add_block(const tt_conv2d_s8_args *a, const tt_weight_block *block, const tt_patch *at, int32_t co,
                       int32_t rows, int32_t *sums) {
     const tt_window *win = &a->window;
     const int32_t row_size = win->kernel_height * win->kernel_width * block->ci_count;
@@ -70,36 +67,37 @@ static int32_t rows_together(const tt_conv2d_s8_args *a, int32_t co) {
     return rows;
 }
 
-TT_INNER_LOOP static void finish(const tt_conv2d_s8_args *a, const int32_t *sums, int32_t co, int32_t rows, int8_t *y) {
-    for (int32_t r = 0; r < rows; r++) {
-        const int32_t total = tt_saturating_add(sums[r], a->bias[co + r]);
-        const int32_t value = tt_requantize(total, a->multiplier[co + r], a->shift[co + r], a->single_rounding);
-        y[r] = tt_clamped_output(value, a->y_zero_point, a->clamp_low, a->clamp_high);
-    }
+TT_INNER_LOOP static void finish(const tt_output *output, const int32_t *sums, int32_t co, int32_t rows, int8_t *y) {
+    for (int32_t r = 0; r < rows; r++) { y[r] = tt_output_of(output, sums[r], co + r); }
 }
 
-static void pixel(const tt_conv2d_s8_args *a, const position *at, int32_t co, int32_t rows, int8_t *y) {
+static void pixel(const tt_conv2d_s8_args *a, const tt_output *output, const tt_patch *at, int32_t co, int32_t rows,
+                  int8_t *y) {
     int32_t sums[ROWS] = {0, 0, 0, 0};
     for (int32_t i = 0; i < a->block_count; i++) {
         if (holds(&a->blocks[i], co)) { add_block(a, &a->blocks[i], at, co, rows, sums); }
     }
-    finish(a, sums, co, rows, y);
+    finish(output, sums, co, rows, y);
 }
 
 void tt_conv2d_s8(const void *args) {
     const tt_conv2d_s8_args *a = args;
     const tt_window *win = &a->window;
+    const tt_output output = {a->bias, a->multiplier, a->shift, a->y_zero_point, a->clamp_low, a->clamp_high,
+                              a->single_rounding};
+#if TT_VECTOR_LANES > 1
+    if (tt_worth_packing(a)) {
+        tt_packed_conv2d(a, &output);
+        return;
+    }
+#endif
     for (int32_t co = 0, rows = 0; co < a->y_channels; co += rows) {
         int8_t *y = a->y + co;
         rows = rows_together(a, co);
         for (int32_t oy = 0; oy < win->y_height; oy++) {
-            const int32_t y0 = oy * win->stride_height - win->pad_top;
-            for (int32_t ox = 0; ox < win->y_width; ox++) {
-                const int32_t x0 = ox * win->stride_width - win->pad_left;
-                const position at = {y0, x0, tt_inside(y0, win->kernel_height, win->x_height),
-                                     tt_inside(x0, win->kernel_width, win->x_width)};
-                pixel(a, &at, co, rows, y);
-                y += a->y_channels;
+            for (int32_t ox = 0; ox < win->y_width; ox++, y += a->y_channels) {
+                const tt_patch at = tt_patch_of(win, oy, ox);
+                pixel(a, &output, &at, co, rows, y);
             }
         }
     }

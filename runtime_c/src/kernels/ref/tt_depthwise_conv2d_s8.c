@@ -1,34 +1,52 @@
 // SPDX-License-Identifier: Apache-2.0
-// tt_depthwise_conv2d_s8: where each output has its own input channel, four channels share one walk over the window.
+// tt_depthwise_conv2d_s8: where each output has its own input channel, neighbouring channels share one walk over the
+// window.
 #include "tinytrain/kernels/depthwise_conv2d.h"
+#include "tinytrain/output.h"
 #include "tinytrain/window.h"
 
-enum { LANES = 4 };
+typedef struct work {
+    const tt_depthwise_conv2d_s8_args *args;
+    tt_output output;
+} work;
 
-// Channels c to c + 3 of a block, each reading the input channel of its own number.
-static void add_four(const tt_depthwise_conv2d_s8_args *a, const tt_depthwise_block *block, const tt_patch *at, int32_t c,
-                     int32_t *sums) {
+// Neighbouring channels from c on of a block, each reading the input channel of its own number.
+TT_ALWAYS_INLINE static inline void add_window(const work *k, const tt_depthwise_block *block, const tt_patch *at,
+                                               int32_t c, int8_t *y, int32_t vectors) {
+    const tt_depthwise_conv2d_s8_args *a = k->args;
     const tt_window *win = &a->window;
     const int32_t zero_point = a->x_zero_point, x_step = a->x_channels, w_step = block->count;
-    int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+    tt_vector sums[TT_VECTORS];
+    TT_EACH_VECTOR(v, vectors) { sums[v] = tt_vector_of(0); }
     for (int32_t ky = at->rows.first; ky < at->rows.last; ky++) {
         const int32_t first = at->columns.first;
         const int8_t *x = a->x + ((at->y0 + ky) * win->x_width + at->x0 + first) * x_step + block->start + c;
         const int8_t *w = block->weights + (ky * win->kernel_width + first) * w_step + c;
         for (int32_t kx = first; kx < at->columns.last; kx++, x += x_step, w += w_step) {
-            s0 += (x[0] - zero_point) * w[0];
-            s1 += (x[1] - zero_point) * w[1];
-            s2 += (x[2] - zero_point) * w[2];
-            s3 += (x[3] - zero_point) * w[3];
+            TT_EACH_VECTOR(v, vectors) {
+                const int32_t i = v * TT_VECTOR_LANES;
+                sums[v] += (tt_load_s8(x + i) - zero_point) * tt_load_s8(w + i);
+            }
         }
     }
-    sums[0] = s0, sums[1] = s1, sums[2] = s2, sums[3] = s3;
+    tt_store_outputs(&k->output, sums, block->start + c, y, vectors);
 }
 
-// Channel c of a block, reading input channel ci.
-static int32_t sum_one(const tt_depthwise_conv2d_s8_args *a, const tt_depthwise_block *block, const tt_patch *at, int32_t c,
-                       int32_t ci) {
+TT_INNER_LOOP static void store_vectors(const work *k, const tt_depthwise_block *block, const tt_patch *at, int32_t c,
+                                        int8_t *y) {
+    add_window(k, block, at, c, y, TT_VECTORS);
+}
+
+TT_INNER_LOOP static void store_vector(const work *k, const tt_depthwise_block *block, const tt_patch *at, int32_t c,
+                                       int8_t *y) {
+    add_window(k, block, at, c, y, 1);
+}
+
+// Channel c of a block.
+static void store_channel(const work *k, const tt_depthwise_block *block, const tt_patch *at, int32_t c, int8_t *y) {
+    const tt_depthwise_conv2d_s8_args *a = k->args;
     const tt_window *win = &a->window;
+    const int32_t co = block->start + c, ci = co / a->channel_multiplier;
     int32_t sum = 0;
     for (int32_t ky = at->rows.first; ky < at->rows.last; ky++) {
         const int32_t first = at->columns.first;
@@ -38,42 +56,38 @@ static int32_t sum_one(const tt_depthwise_conv2d_s8_args *a, const tt_depthwise_
             sum += (*x - a->x_zero_point) * *w;
         }
     }
-    return sum;
+    *y = tt_output_of(&k->output, sum, co);
 }
 
-static int8_t finish(const tt_depthwise_conv2d_s8_args *a, int32_t sum, int32_t co) {
-    const int32_t total = tt_saturating_add(sum, a->bias[co]);
-    const int32_t value = tt_requantize(total, a->multiplier[co], a->shift[co], a->single_rounding);
-    return tt_clamped_output(value, a->y_zero_point, a->clamp_low, a->clamp_high);
-}
-
-static void pixel(const tt_depthwise_conv2d_s8_args *a, const tt_patch *at, int8_t *y) {
-    for (int32_t i = 0; i < a->block_count; i++) {
-        const tt_depthwise_block *block = &a->blocks[i];
-        int32_t c = 0;
-        if (a->channel_multiplier == 1) {
-            for (; c + LANES <= block->count; c += LANES) {
-                int32_t sums[LANES];
-                add_four(a, block, at, c, sums);
-                for (int32_t lane = 0; lane < LANES; lane++) {
-                    *y++ = finish(a, sums[lane], block->start + c + lane);
-                }
+static void pixel(const work *k, const tt_patch *at, int8_t *y) {
+    for (int32_t i = 0; i < k->args->block_count; i++) {
+        const tt_depthwise_block *block = &k->args->blocks[i];
+        for (int32_t done = 0; done < block->count;) {
+            const tt_tile one = {done, 1, 0};
+            const tt_tile tile = k->args->channel_multiplier == 1 ? tt_next_tile(done, block->count) : one;
+            int8_t *to = y + block->start + tile.start;
+            if (tile.lanes == TT_LANES) {
+                store_vectors(k, block, at, tile.start, to);
+            } else if (TT_VECTOR_LANES > 1 && tile.lanes == TT_VECTOR_LANES) {
+                store_vector(k, block, at, tile.start, to);
+            } else {
+                store_channel(k, block, at, tile.start, to);
             }
-        }
-        for (; c < block->count; c++) {
-            const int32_t co = block->start + c;
-            *y++ = finish(a, sum_one(a, block, at, c, co / a->channel_multiplier), co);
+            done = tile.start + tile.lanes;
         }
     }
 }
 
 void tt_depthwise_conv2d_s8(const void *args) {
     const tt_depthwise_conv2d_s8_args *a = args;
+    const tt_output output = {a->bias, a->multiplier, a->shift, a->y_zero_point, a->clamp_low, a->clamp_high,
+                              a->single_rounding};
+    const work k = {a, output};
     int8_t *y = a->y;
     for (int32_t oy = 0; oy < a->window.y_height; oy++) {
         for (int32_t ox = 0; ox < a->window.y_width; ox++, y += a->y_channels) {
             const tt_patch at = tt_patch_of(&a->window, oy, ox);
-            pixel(a, &at, y);
+            pixel(&k, &at, y);
         }
     }
 }
