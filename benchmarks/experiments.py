@@ -20,8 +20,9 @@ from common import publish
 from learning_runs import Experiment, Store, run_all
 from learning_tables import rates_table, tables
 
-# of a batch of 8, chosen with --rates on flowers102/49kb: 0.04 learns the training images sooner and the test images less
-LR = 0.01
+# of a batch of 8, chosen with --rates on flowers102/49kb and flowers102/head for the integer trainings (seed 0: 87.9 %
+# at 0.01, 88.5 % at 0.02, 86.6 % at 0.04; in float 88.7, 88.2 and 85.7 %)
+LR = 0.02
 LR_HEAD = 0.04
 IMAGES = ("flowers102", "stanford_cars", "cats_dogs", "pets3", "cifar10")
 SIGNALS = ("wrist", "ecg", "digits")
