@@ -24,7 +24,7 @@ from tinytrain.program import Program, Space
 from tinytrain.train import Scheme, all_weights, training_graph
 
 MODEL_FILES = {"tinytrain_model.h", "tinytrain_model.c"}
-RUNTIME = {"tinytrain/src/executor.c", "tinytrain/src/model.c", "tinytrain/src/store.c"}
+RUNTIME = {f"tinytrain/src/{name}.c" for name in ("executor", "model", "schedule", "store")}
 
 
 def program_of(forward: Graph, scheme: Scheme) -> Program:

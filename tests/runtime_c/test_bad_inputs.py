@@ -136,7 +136,7 @@ def test_extreme_seeds_and_a_step_counter_that_wraps(name: str, seed: int) -> No
         warnings.simplefilter("error")
         for index in range(4):
             step(pair, some_sample(pair, index))
-    assert pair.machine.view("hyper").tolist()[2:] == [seed, 2]
+    assert pair.machine.view("hyper").tolist()[2:4] == [seed, 2]
 
 
 @pytest.mark.parametrize("name", SCHEMES)
@@ -183,9 +183,9 @@ def certain(pair: Pair) -> None:
 
 
 def exponents(pair: Pair) -> dict[str, list[int]]:
-    return {
-        name: pair.machine.read(name).tolist() for name in persistent_names(pair.graph) if name.endswith(".exponent")
-    }
+    """The states of gradients' exponents; those of optimizers have one number."""
+    names = [name for name in persistent_names(pair.graph) if name.endswith(".exponent")]
+    return {name: pair.machine.read(name).tolist() for name in names if pair.graph[name].shape == (3,)}
 
 
 @pytest.mark.parametrize("name", PLAIN)
