@@ -3,8 +3,9 @@
 
     OMP_NUM_THREADS=1 python benchmarks/host_speed.py [--seconds S] [--kernels SCHEME] [SCHEME ...]
 
-SCHEME: head, 49kb, 99kb, all (default: each). A rate is the best of several short runs, so that other work on the
-machine disturbs it little. The share of a kernel is that of its rows, each timed alone within training steps.
+SCHEME: head, 49kb, 99kb, all (default: each). Rates are per second of processor time of one core, the best of several
+short runs, so that other work on the machine disturbs them little. The share of a kernel is that of its rows, each timed
+alone within training steps.
 """
 
 from __future__ import annotations
@@ -71,14 +72,14 @@ def random_samples(machine: Machine, count: int = 16) -> np.ndarray:
 
 
 def best_seconds(work: Callable[[int], object], seconds: float) -> float:
-    """Seconds of one call: the best mean of RUNS runs."""
+    """Processor seconds of one call: the best mean of RUNS runs."""
     means = []
     for _ in range(RUNS):
-        start, calls = time.perf_counter(), 0
-        while time.perf_counter() - start < seconds:
+        start, calls = time.process_time(), 0
+        while time.process_time() - start < seconds:
             work(calls)
             calls += 1
-        means.append((time.perf_counter() - start) / calls)
+        means.append((time.process_time() - start) / calls)
     return min(means)
 
 
@@ -87,14 +88,14 @@ def shares(machine: Machine, seconds: float) -> list[list[str]]:
     rows = [index for index, row in enumerate(machine.program.rows) if row.phase in STEP]
     samples = random_samples(machine)
     best = np.full(len(rows), np.inf)
-    stop, step = time.perf_counter() + RUNS * seconds, 0
-    while time.perf_counter() < stop:
+    stop, step = time.process_time() + RUNS * seconds, 0
+    while time.process_time() < stop:
         machine.set_input(samples[step % len(samples)])
         machine.view("label")[0] = step % CLASSES
         for place, index in enumerate(rows):
-            start = time.perf_counter()
+            start = time.process_time()
             machine.run(STEP, index, index + 1)
-            best[place] = min(best[place], time.perf_counter() - start)
+            best[place] = min(best[place], time.process_time() - start)
         step += 1
     seconds_of, count_of = Counter[str](), Counter[str]()
     for place, index in enumerate(rows):

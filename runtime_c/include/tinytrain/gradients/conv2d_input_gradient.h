@@ -58,11 +58,22 @@ static void add_channel(const int16_t *g, const int8_t *w, int32_t step, int32_t
     }
 }
 
+// The same for fewer input channels than a vector has lanes: whole vectors as far as the weights, which end at `end`,
+// allow. What the other lanes sum up means nothing.
+static void add_short(const int16_t *g, const int8_t *w, int32_t step, int32_t count, const int8_t *end, int64_t *sums,
+                      int32_t lanes) {
+    const int32_t rest = (int32_t)(end - w) - TT_VECTOR_LANES;
+    const int32_t whole = TT_VECTOR_LANES > 1 && rest >= 0 ? tt_min(count, rest / step + 1) : 0;
+    if (whole > 0) { add_vector(g, w, step, whole, sums); }
+    for (int32_t i = 0; i < lanes; i++) { add_channel(g + whole, w + whole * step + i, step, count - whole, &sums[i]); }
+}
+
 // Adds what a block knows about `lanes` input channels from ci on, over all gathered outputs.
 static void add_block(const tt_conv2d_input_gradient_args *a, const tt_weight_block *block, const tt_cover *at,
                       int32_t ci, int32_t lanes, int64_t *sums) {
     const tt_window *win = &a->window;
     const int32_t step = win->kernel_height * win->kernel_width * block->ci_count;
+    const int8_t *end = block->weights + block->co_count * step;
     const int16_t *g = a->scratch + block->co_start;
     for (int32_t oy = at->rows.first; oy < at->rows.last; oy++) {
         for (int32_t ox = at->columns.first; ox < at->columns.last; ox++, g += a->y_channels) {
@@ -73,7 +84,7 @@ static void add_block(const tt_conv2d_input_gradient_args *a, const tt_weight_bl
             } else if (TT_VECTOR_LANES > 1 && lanes == TT_VECTOR_LANES) {
                 add_vector(g, w, step, block->co_count, sums);
             } else {
-                add_channel(g, w, step, block->co_count, sums);
+                add_short(g, w, step, block->co_count, end, sums, lanes);
             }
         }
     }
@@ -103,8 +114,9 @@ static uint64_t pixel(const tt_conv2d_input_gradient_args *a, const tt_cover *at
     for (int32_t first = 0, last = 0; first < a->x_channels; first = last) {
         last = run_end(a, first);
         for (int32_t done = 0; done < last - first;) {
-            const tt_tile tile = tt_next_tile(done, last - first);
+            tt_tile tile = tt_next_tile(done, last - first);
             const int32_t ci = first + tile.start;
+            if (tile.lanes < TT_VECTOR_LANES) { tile.lanes = last - first; }
             int64_t sums[TT_LANES] = {0};
             for (int32_t i = 0; i < a->block_count; i++) {
                 const tt_weight_block *block = &a->blocks[i];
