@@ -26,7 +26,7 @@ from tinytrain.learning.checkpoint import Checkpoint
 from tinytrain.learning.reference import FrozenParts, run_reference
 from tinytrain.learning.run import Run
 from tinytrain.learning.task import Task, make_task
-from tinytrain.train import Scheme, all_weights, load_scheme, parse_fields
+from tinytrain.train import LayerUpdate, Scheme, all_weights, load_scheme, parse_fields, trainable_layers
 
 RESULTS = ROOT / "benchmarks" / "results" / "learning"
 BUILD = ROOT / "build" / "experiments"
@@ -41,7 +41,7 @@ class Experiment:
     """One configuration; its runs differ by their seed.
 
     data:   a pack of the shared data sets, or one of PACKS; model: a file of the shared models, or one of PACKS
-    scheme: "head", "all", or a key of the published schemes without the model's name, "49kb"
+    scheme: "head", "all", "biases" (of every layer), or a key of the published schemes, "49kb"
     lr:     of a batch's mean gradient; overrides: of the scheme's fields
     kind:   "integer", or "float": the same training in float32
     """
@@ -147,6 +147,8 @@ def scheme_of(experiment: Experiment, forward: Graph) -> Scheme:
         return Scheme()
     if experiment.scheme == "all":
         return all_weights(forward)
+    if experiment.scheme == "biases":
+        return Scheme({node.name: LayerUpdate(bias=True) for node in trainable_layers(forward)})
     return load_scheme(MODELS / "sparse_update_schemes.json", forward, f"{experiment.model}/{experiment.scheme}")
 
 

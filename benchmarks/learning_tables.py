@@ -106,7 +106,8 @@ def updates(results: Results) -> str:
 
 def gradients(results: Results) -> str:
     rows, differences = [], []
-    for name in _bases(results):
+    biases = [name for name in results.experiments if name.endswith("/biases")]
+    for name in [*_bases(results), *biases]:
         eight = f"{name}/int8"
         difference = results.difference(eight, name)
         differences += [] if difference is None else [difference]
@@ -122,7 +123,8 @@ def gradients(results: Results) -> str:
 
 def optimizers(results: Results) -> str:
     rows = []
-    for data in ("flowers102", "pets3"):
+    ruled = [each.data for each in results.experiments.values() if each.overrides.get("optimizer")]
+    for data in dict.fromkeys(ruled):
         base = f"{data}/49kb"
         plain = results.sram(base, "optimizer")
         for name, experiment in results.experiments.items():
