@@ -3,9 +3,9 @@
 
     OMP_NUM_THREADS=1 python benchmarks/host_speed.py [--seconds S] [--kernels SCHEME] [SCHEME ...]
 
-SCHEME: head, 49kb, 99kb, all (default: each). Rates are per second of processor time of one core, the best of some
-short runs, so that other work on the machine disturbs them little. The share of a kernel is that of its rows, each timed
-alone within training steps.
+SCHEME: head, 49kb, 99kb, all (default: each). Rates are per second of processor time of one core, the best of several
+short runs, so that other work on the machine disturbs them little. The share of a kernel is that of its rows, each
+timed alone within training steps.
 """
 
 from __future__ import annotations
