@@ -100,13 +100,13 @@ def test_a_board_survives_json() -> None:
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("256K", 262144), ("1M", 2**20), ("320 KB", 327680), ("64KiB", 65536), ("200000", 200000), (7, 7)],
+    [("256K", 262144), ("1M", 2**20), ("320 KB", 327680), ("64KiB", 65536), ("200000", 200000), ("4G", 2**32), (7, 7)],
 )
 def test_sizes(text: str | int, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "K", "1.5M", "-1", "12G", "1 2"])
+@pytest.mark.parametrize("text", ["", "K", "1.5M", "-1", "12T", "1 2"])
 def test_bad_sizes(text: str) -> None:
     with pytest.raises(BoardError, match="not a memory size"):
         parse_size(text)
