@@ -26,7 +26,7 @@ from learning_tables import rates_table, tables
 LR = 0.02
 RATES = {"head": 0.04, "99kb": 0.005}  # of schemes that learn better at another one
 RULED = ("pets3",)  # where optimizers are compared, and biases alone are trained
-IMAGES = ("flowers102", "stanford_cars", "cats_dogs", "pets3", "cifar10")
+IMAGES = ("flowers102", "stanford_cars", "cats_dogs", "pets3")
 SIGNALS = ("wrist", "ecg", "digits")
 ADAM_LIKE = {"kind": "adam", "beta1": 0.9, "beta2": 0.999}
 OPTIMIZERS = {

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from common import ROOT, SHARED
 
 from tinytrain.augment import Augment
@@ -32,7 +31,6 @@ RESULTS = ROOT / "benchmarks" / "results" / "learning"
 BUILD = ROOT / "build" / "experiments"
 MODELS = SHARED / "models" / "mcu_models"
 PACKS = ("wrist", "ecg", "digits")  # written by examples/personalize/packs.py
-CIFAR = {"train": 2000, "test": 1000}  # samples, evenly by class
 SECONDS_BETWEEN_LINES = 20.0
 
 
@@ -159,8 +157,6 @@ def model_of(experiment: Experiment) -> Path:
 
 
 def data_of(name: str, spec: InputSpec) -> Dataset:
-    if name == "cifar10":
-        return load_data(BUILD / "cifar10.npz", spec)
     return load_data(BUILD / "packs" / name / "data.npz" if name in PACKS else pack_path(name), spec)
 
 
@@ -176,26 +172,6 @@ def prepare(name: str) -> None:
     if name in PACKS and not (BUILD / "packs" / name / "data.npz").is_file():
         script = ROOT / "examples" / "personalize" / "packs.py"
         subprocess.run([sys.executable, script, "-o", BUILD / "packs"], check=True)
-    if name == "cifar10" and not (BUILD / "cifar10.npz").is_file():
-        BUILD.mkdir(parents=True, exist_ok=True)
-        fresh = BUILD / "cifar10.partial.npz"
-        np.savez(fresh, **cifar10())
-        os.replace(fresh, BUILD / "cifar10.npz")
-
-
-def cifar10() -> dict[str, np.ndarray]:
-    """The first images of every class, enlarged from 32x32 to 128x128 (bilinear)."""
-    from PIL import Image
-
-    data = load_data(pack_path("cifar10"), InputSpec((32, 32, 3), 1 / 255, -128))
-    made: dict[str, np.ndarray] = {"class_names": np.array(data.class_names)}
-    for part, x, y in (("train", data.x_train, data.y_train), ("test", data.x_test, data.y_test)):
-        each = CIFAR[part] // data.class_count
-        chosen = np.concatenate([np.flatnonzero(y == label)[:each] for label in range(data.class_count)])
-        made[f"y_{part}"] = y[chosen]
-        enlarged = (Image.fromarray(image).resize((128, 128), Image.Resampling.BILINEAR) for image in x[chosen])
-        made[f"x_{part}"] = np.stack([np.asarray(image) for image in enlarged])
-    return made
 
 
 def progress_line(name: str) -> Callable[[FitProgress], None]:

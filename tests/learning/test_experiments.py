@@ -9,10 +9,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 
-from tests.conftest import SHARED
 from tinytrain.learning import FitEpoch, SeedRun
 from tinytrain.learning.task import Task
 
@@ -96,13 +94,3 @@ def test_every_table_is_there_before_any_run(runs: ModuleType) -> None:
     assert len(by_name) == len(experiments)
     page = importlib.import_module("learning_tables").tables(by_name, runs.Store(3))
     assert page.count("###") == 5 and page.count("flowers102/49kb") == 6
-
-
-@pytest.mark.shared
-def test_cifar_images_are_enlarged_and_even_by_class(runs: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not (SHARED / "data" / "datasets" / "cifar10.npz").is_file():
-        pytest.skip("no cifar10")
-    monkeypatch.setattr(runs, "CIFAR", {"train": 30, "test": 20})
-    made = runs.cifar10()
-    assert made["x_train"].shape == (30, 128, 128, 3) and made["x_test"].shape == (20, 128, 128, 3)
-    assert np.bincount(made["y_train"]).tolist() == [3] * 10 and np.bincount(made["y_test"]).tolist() == [2] * 10
