@@ -21,6 +21,12 @@ COMMON = ROOT / "common"  # start-up, harness and linker template, shared by eve
 
 GRAIN = 32  # bytes: the finest step either Arm MPU can enforce, hence the finest memory size
 
+# kernels written for a core (folders of runtime_c/src/kernels), the fastest first; any core takes the rest
+_TWINS = {
+    "cortex-m4": ("dsp",), "cortex-m7": ("dsp",), "cortex-m33": ("dsp",), "cortex-m55": ("mve", "dsp"),
+}  # fmt: skip
+_ANY_CORE = ("portable", "ref")
+
 _UNITS = {"": 1, "K": 1024, "KB": 1024, "KIB": 1024, "M": 1024**2, "MB": 1024**2, "MIB": 1024**2}
 _UNITS |= {"G": 1024**3, "GB": 1024**3, "GIB": 1024**3}
 
@@ -52,6 +58,11 @@ class Board:
     flash: Memory
     sram: Memory
     boot: int | None = None  # where the core fetches its first two words, where that is not the start of flash
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """Kinds of kernels that suit the core, the fastest first."""
+        return (*_TWINS.get(self.core, ()), *_ANY_CORE)
 
     def narrowed(self, *, sram: int | None = None, flash: int | None = None) -> Board:
         """The same board with smaller memories: what the linker script and the MPU will enforce."""

@@ -3,16 +3,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import os
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import cffi
 import numpy as np
 
+from tests.emulated import EmulatedMachine
+from tinytrain import runtime_c
+from tinytrain.boards import load
 from tinytrain.graph import Exponent, Graph, Node, Phase, Quantization, Role, Tensor, verify
 from tinytrain.host import Machine
+from tinytrain.host.runtime import Runtime, build, declarations
 from tinytrain.memory import lay_out
 from tinytrain.ops import add_node, evaluate, initial_values
-from tinytrain.program import lower
+from tinytrain.program import Program, lower
 
 
 def one_node(
@@ -59,24 +66,59 @@ def exponent_state(name: str, value: tuple[int, int, int]) -> Tensor:
     return Tensor(name, (3,), "int32", Role.OPTIMIZER, data=np.array(value, np.int32))
 
 
-def assert_host_equals_oracle(graph: Graph, inputs: Mapping[str, np.ndarray], steps: int = 1) -> dict[str, np.ndarray]:
-    """Run every phase on both, `steps` times; outputs and all persistent memory must be equal to the bit.
+CORES = {"m7": "mps2-an500", "m55": "mps3-an547", "m0plus": "rp2040"}
+# which machines compare with the oracle: names of CORES and kinds of kernels; TINYTRAIN_MACHINES=m7,portable narrows it
+MACHINES = os.environ.get("TINYTRAIN_MACHINES", ",".join(("host", "ref", "portable", *CORES))).split(",")
+
+
+def machines_of(program: Program) -> Iterator[tuple[str, Machine]]:
+    """The host's machine, and one with every other source that a kernel of the program has, by name."""
+    for name in MACHINES:
+        if name == "host":
+            yield name, Machine(program)
+        elif name in CORES:
+            if _has_twins(program, load(CORES[name]).variants):
+                yield name, EmulatedMachine(program, CORES[name])
+        elif name == "ref" or _has_twins(program, (name, "ref")):
+            yield name, Machine(program, native(name))
+
+
+def _has_twins(program: Program, variants: tuple[str, ...]) -> bool:
+    return any(runtime_c.kernel_source(kernel, variants).parent.name != "ref" for kernel in program.kernels)
+
+
+@functools.cache
+def native(variant: str) -> Runtime:
+    """Kernels of a kind compiled for this machine, without vectors: as a small core has them."""
+    flags = ("-std=c99", "-O1", "-fPIC", "-shared", "-DTT_VECTOR_LANES=1")
+    ffi = cffi.FFI()
+    ffi.cdef(declarations())
+    return Runtime(ffi, ffi.dlopen(str(build(flags, (variant, "ref")))))
+
+
+def assert_machines_equal_oracle(
+    graph: Graph, inputs: Mapping[str, np.ndarray], steps: int = 1
+) -> dict[str, np.ndarray]:
+    """Run every phase on all, `steps` times; outputs and all persistent memory must be equal to the bit.
 
     Returns the oracle's values of the last step.
     """
-    machine = Machine(lower(graph, lay_out(graph)))
+    program = lower(graph, lay_out(graph))
+    machines = list(machines_of(program))
     persistent = initial_values(graph)
     values: dict[str, np.ndarray] = {}
     for _ in range(steps):
-        for name, array in inputs.items():
-            machine.view(name)[...] = array
-        machine.run(tuple(Phase))
         values = evaluate(graph, inputs, persistent)
-        for name in graph.outputs:
-            assert_same(machine.view(graph.storage(name) if graph[name].role.persistent else name), values[name], name)
-        for name, tensor in graph.tensors.items():
-            if tensor.role.persistent and tensor.alias_of is None:
-                assert_same(machine.view(name), persistent[name], name)
+        for where, machine in machines:
+            for name, array in inputs.items():
+                machine.view(name)[...] = array
+            machine.run(tuple(Phase))
+            for name in graph.outputs:
+                stored = graph.storage(name) if graph[name].role.persistent else name
+                assert_same(machine.view(stored), values[name], f"{where}: {name}")
+            for name, tensor in graph.tensors.items():
+                if tensor.role.persistent and tensor.alias_of is None:
+                    assert_same(machine.view(name), persistent[name], f"{where}: {name}")
     return values
 
 

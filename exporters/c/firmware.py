@@ -15,12 +15,15 @@ from tinytrain.program import Program
 LIBRARY_FILES = ("tinytrain_model.h", "tinytrain_model.c", "tinytrain/")
 
 
-def write_firmware(program: Program, folder: Path, title: str) -> None:
-    """Write the model and the runtime sources it needs, and no others, into `folder` (which exists)."""
+def write_firmware(program: Program, folder: Path, title: str, variants: tuple[str, ...] = ("portable", "ref")) -> None:
+    """Write the model and the runtime sources it needs, and no others, into `folder` (which exists).
+
+    variants: kinds of kernels that suit the processor, the fastest first
+    """
     (folder / "tinytrain_model.h").write_text(model_header(program, title))
     (folder / "tinytrain_model.c").write_text(model_source(program))
     sources = [runtime_c.SOURCES / name for name in ("executor.c", "model.c", "schedule.c", "store.c")]
-    kernels = [runtime_c.kernel_source(kernel) for kernel in program.kernels]
+    kernels = [runtime_c.kernel_source(kernel, variants) for kernel in program.kernels]
     include = runtime_c.INCLUDE / "tinytrain"
     headers = [include / "model.h", *(include / "kernels" / name for name in headers_of(program))]
     for path in (*sources, *kernels, *_with_included([*sources, *kernels, *headers])):

@@ -35,7 +35,7 @@ def test_another_source_state_is_another_library(cache: Path, monkeypatch: pytes
     extra = tmp_path / "extra.c"
     extra.write_text("int tt_extra;\n")
     real = runtime_module.sources
-    monkeypatch.setattr(runtime_module, "sources", lambda: [*real(), extra])
+    monkeypatch.setattr(runtime_module, "sources", lambda variants: [*real(variants), extra])
     second = build(QUICK)
     extra.write_text("int tt_extra = 1;\n")
     assert len({first, second, build(QUICK)}) == 3
@@ -64,7 +64,7 @@ def test_sources_that_do_not_compile_are_reported_and_leave_nothing(
 ) -> None:
     broken = tmp_path / "broken.c"
     broken.write_text("int x = ;\n")
-    monkeypatch.setattr(runtime_module, "sources", lambda: [broken])
+    monkeypatch.setattr(runtime_module, "sources", lambda variants: [broken])
     with pytest.raises(TinytrainError, match="does not compile") as caught:
         build(QUICK)
     assert "broken.c" in caught.value.why

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tests.ops.gradients import STEPS, step_of, with_gradient
-from tests.oracle import assert_host_equals_oracle
+from tests.oracle import assert_machines_equal_oracle
 from tinytrain.floating import cosine, torch_module
 from tinytrain.floating.model import is_layer, scale_of
 from tinytrain.graph import Graph, Phase, Quantization, Role, Tensor
@@ -98,7 +98,7 @@ class _Case:
     def integer_gradients(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """(gradient, bound) of each input by name, in real units: activations, then weight and bias."""
         graph, results = with_gradient(self.graph, GY_EXPONENT)
-        values = assert_host_equals_oracle(graph, {**self.samples, "gy": self.gy}, STEPS)
+        values = assert_machines_equal_oracle(graph, {**self.samples, "gy": self.gy}, STEPS)
         found = {}
         inputs = [name for name in self.node.inputs if graph[name].role is Role.ACTIVATION]
         for name, result in zip(inputs, results, strict=True):
@@ -163,7 +163,7 @@ class _Case:
         unit = 2.0 ** ACCUMULATOR_BITS[tensor.dtype] / scale_of(tensor)  # of the accumulator, per (rate * gradient)
         rate = 2.0 ** float(np.floor(np.log2(2.0**28 / np.abs(exact * unit).max(initial=1e-20))))
         graph, _ = with_gradient(_accumulating(self.graph, name, rate), GY_EXPONENT)
-        values = assert_host_equals_oracle(graph, {**self.samples, "gy": self.gy}, STEPS)
+        values = assert_machines_equal_oracle(graph, {**self.samples, "gy": self.gy}, STEPS)
         (node,) = (node for node in graph.nodes if node.phase is Phase.UPDATE)
         shift = total_shift(graph, node)
         # half a unit of the accumulator; half of what the sum's right shift drops; 30-bit products of multipliers

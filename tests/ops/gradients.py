@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from tests.oracle import assert_host_equals_oracle, gradient
+from tests.oracle import assert_machines_equal_oracle, gradient
 from tinytrain.graph import Graph, verify
 from tinytrain.ops import lookup
 from tinytrain.ops.training import TrainingBuilder
@@ -45,7 +45,7 @@ def run_gradient(
     gy: int16 or int8 mantissas; the gradients have as many bits
     """
     graph, names = with_gradient(forward, dtype=str(gy.dtype))
-    values = assert_host_equals_oracle(graph, {**samples, "gy": gy}, STEPS)
+    values = assert_machines_equal_oracle(graph, {**samples, "gy": gy}, STEPS)
     units = [step_of(graph, values, name) for name in names if name is not None]
     reals = [values[name] * unit for name, unit in zip((n for n in names if n), units, strict=True)]
     return reals, units, values

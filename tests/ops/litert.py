@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.frontends.tflite_file import TfliteFile
-from tests.oracle import activation, assert_host_equals_oracle, assert_same, one_node
+from tests.oracle import activation, assert_machines_equal_oracle, assert_same, one_node
 from tinytrain.graph import Quantization
 
 Meaning = tuple[float, int]  # scale, zero point
@@ -49,7 +49,7 @@ def forward(
     }
     graph = one_node(op, inputs, attrs, {"quantization": Quantization.per_tensor(*meaning)})
     samples = {name: value for name, (value, _) in zip(names, values, strict=True)}
-    return assert_host_equals_oracle(graph, samples)["y"]
+    return assert_machines_equal_oracle(graph, samples)["y"]
 
 
 def assert_equals_litert(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.oracle import assert_host_equals_oracle
+from tests.oracle import assert_machines_equal_oracle
 from tinytrain.graph import Exponent, Graph, Node, Phase, Quantization, Role, Tensor, verify
 from tinytrain.ops import add_node
 from tinytrain.ops.cross_entropy import constants
@@ -50,7 +50,7 @@ def sample_target(shape: tuple[int, ...], scale: float, zero_point: int) -> Tens
 
 def run_loss(graph: Graph, inputs: Mapping[str, np.ndarray], steps: int = 1) -> tuple[np.ndarray, int, int, int]:
     """(mantissas, loss, prediction, exponent of a delayed gradient or 0), C and oracle agreeing."""
-    values = assert_host_equals_oracle(graph, inputs, steps)
+    values = assert_machines_equal_oracle(graph, inputs, steps)
     exponent = int(values["state"][0]) if "state" in values else 0
     loss, predicted = (int(value) for value in values["result'"])
     return values["gradient"], loss, predicted, exponent

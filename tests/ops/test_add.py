@@ -19,7 +19,7 @@ from tests.ops.gradients import (
 )
 from tests.ops.litert import assert_equals_litert, float32
 from tests.ops.windowed import integers
-from tests.oracle import activation, assert_host_equals_oracle, constant, one_node
+from tests.oracle import activation, assert_machines_equal_oracle, constant, one_node
 from tinytrain.errors import GraphError
 from tinytrain.graph import Quantization, to_text
 from tinytrain.memory import lay_out
@@ -78,7 +78,7 @@ def test_kernel_equals_oracle(shape, one_element, zero_point, clamp, seed):
     b_shape = (1,) if one_element else shape
     graph = graph_of(shape, b_shape, (0.02, zero_point), (0.05, -3), (0.04, zero_point), clamp)
     samples = {name: rng.integers(-128, 128, graph[name].shape).astype(np.int8) for name in ("a", "b")}
-    y = assert_host_equals_oracle(graph, samples)["y"]
+    y = assert_machines_equal_oracle(graph, samples)["y"]
     assert y.min() >= clamp[0] and y.max() <= clamp[1]
 
 
@@ -129,5 +129,5 @@ def test_shapes_that_would_broadcast_are_refused():
 def test_scales_too_far_apart_are_refused():
     graph = graph_of((2,), (2,), (0.02, 0), (0.02, 0), (1e-9, 0))
     with pytest.raises(GraphError) as error:
-        assert_host_equals_oracle(graph, {"a": np.zeros(2, np.int8), "b": np.zeros(2, np.int8)})
+        assert_machines_equal_oracle(graph, {"a": np.zeros(2, np.int8), "b": np.zeros(2, np.int8)})
     assert "scales" in error.value.why

@@ -22,7 +22,7 @@ from tests.ops.gradients import (
 )
 from tests.ops.litert import assert_equals_litert, float32
 from tests.ops.windowed import cells, cells_of, integers, like, outputs_of, pool_cases, window_attrs, zero_points
-from tests.oracle import activation, assert_host_equals_oracle, one_node
+from tests.oracle import activation, assert_machines_equal_oracle, one_node
 from tinytrain.errors import GraphError
 from tinytrain.graph import Quantization
 
@@ -57,7 +57,7 @@ def certificates():
 @settings(max_examples=60, deadline=None)
 def test_forward_kernel_equals_oracle(case, clamp):
     graph, sample = build(case, clamp)
-    assert_host_equals_oracle(graph, {"x": sample})
+    assert_machines_equal_oracle(graph, {"x": sample})
 
 
 def same_padding(extent, kernel, stride):
@@ -86,7 +86,7 @@ def test_equals_litert(shape, kernel, strides, same, zero_point, seed):
 def test_halves_are_rounded_away_from_zero():
     graph, _ = build({**GLOBAL, "size": (1, 2), "kernel": (1, 2), "channels": 4})
     x = np.array([[[1, -1, 3, -3], [0, 0, 0, 0]]], np.int8)
-    assert assert_host_equals_oracle(graph, {"x": x})["y"].tolist() == [[[1, -1, 2, -2]]]
+    assert assert_machines_equal_oracle(graph, {"x": x})["y"].tolist() == [[[1, -1, 2, -2]]]
 
 
 @given(pool_cases(), clamps, widths)
@@ -95,7 +95,7 @@ def test_gradient_kernel_equals_oracle(case, clamp, dtype):
     forward, sample = build(case, clamp)
     graph, _ = with_gradient(forward, dtype=dtype)
     gy = integers(np.random.default_rng(case["seed"] + 1), forward["y"].shape, dtype, case["extreme"])
-    assert_host_equals_oracle(graph, {"x": sample, "gy": gy}, STEPS)
+    assert_machines_equal_oracle(graph, {"x": sample, "gy": gy}, STEPS)
 
 
 @given(pool_cases(**small), clamps, widths)
@@ -158,7 +158,7 @@ def test_another_output_scale_is_refused(op):
     x = activation("x", (4, 4, 2), 0.02, 3)
     graph = one_node(op, {"x": x}, {"kernel": (2, 2)}, {"quantization": Quantization.per_tensor(0.03, 3)})
     with pytest.raises(GraphError, match=op) as refusal:
-        assert_host_equals_oracle(graph, {"x": np.zeros((4, 4, 2), np.int8)})
+        assert_machines_equal_oracle(graph, {"x": np.zeros((4, 4, 2), np.int8)})
     assert "0.02" in str(refusal.value) and "0.03" in str(refusal.value)
 
 

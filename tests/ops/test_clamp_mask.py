@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.oracle import activation, assert_host_equals_oracle, one_node
+from tests.oracle import activation, assert_machines_equal_oracle, one_node
 from tinytrain.graph import Phase, Role
 
 clamps = st.sampled_from([(-128, 127), (-128, -8), (0, 127), (-5, 5), (127, 127), (3, 4)])
@@ -23,7 +23,7 @@ def graph_of(shape, clamp):
 def test_kernel_equals_oracle_and_the_definition(values, clamp):
     x = np.array(values, np.int8)
     graph = graph_of(x.shape, clamp)
-    packed = assert_host_equals_oracle(graph, {"x": x})["y"]
+    packed = assert_machines_equal_oracle(graph, {"x": x})["y"]
     assert packed.nbytes == graph["y"].nbytes == (len(values) + 7) // 8
     for index, value in enumerate(values):
         assert bool(packed[index // 8] >> (index % 8) & 1) == (clamp[0] < value < clamp[1])
@@ -31,11 +31,11 @@ def test_kernel_equals_oracle_and_the_definition(values, clamp):
 
 @pytest.mark.parametrize("size", [1, 7, 8, 9, 15, 64])
 def test_bits_behind_the_last_element_are_zero(size):
-    packed = assert_host_equals_oracle(graph_of((size,), (-128, 127)), {"x": np.zeros(size, np.int8)})["y"]
+    packed = assert_machines_equal_oracle(graph_of((size,), (-128, 127)), {"x": np.zeros(size, np.int8)})["y"]
     assert np.unpackbits(packed, bitorder="little").tolist() == [1] * size + [0] * (-size % 8)
 
 
 def test_a_relus_zero_has_no_gradient():
     """The bound does not say whether the clamp was active; for a ReLU it is real zero, where the gradient is 0."""
     x = np.array([-128, -127, 126, 127], np.int8)
-    assert assert_host_equals_oracle(graph_of((4,), (-128, 127)), {"x": x})["y"].tolist() == [0b0110]
+    assert assert_machines_equal_oracle(graph_of((4,), (-128, 127)), {"x": x})["y"].tolist() == [0b0110]

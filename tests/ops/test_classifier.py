@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.ops.gradients import ROUNDING, widths
 from tests.ops.update_graphs import run, update_graph
-from tests.oracle import activation, assert_host_equals_oracle, constant, gradient, one_node
+from tests.oracle import activation, assert_machines_equal_oracle, constant, gradient, one_node
 from tinytrain.errors import GraphError
 from tinytrain.graph import Exponent, Graph, Phase, Quantization, Role, Tensor
 from tinytrain.ops.conv2d import scaling_error
@@ -69,7 +69,7 @@ def certificates():
 @settings(max_examples=80, deadline=None)
 def test_kernel_equals_oracle_and_logits_are_right(case):
     x, bias, weight, scales = operands(case)
-    got = assert_host_equals_oracle(forward_graph(case, bias, weight, scales), {"x": x})["y"]
+    got = assert_machines_equal_oracle(forward_graph(case, bias, weight, scales), {"x": x})["y"]
     sums = weight.astype(object) @ (x.reshape(-1).astype(object) - case["zero_point"]) + bias.astype(object)
     exact = np.array(sums, np.float64) * 0.02 * scales * 65536
     largest = x.size * 255 * LIMIT + 2**31
@@ -82,7 +82,7 @@ def test_a_thousand_classes_over_extremes():
     for seed in range(3):
         case = {"inputs": (320,), "classes": 1000, "zero_point": -128, "extreme": True, "scale": 1e-4, "seed": seed}
         x, bias, weight, scales = operands(case)
-        assert_host_equals_oracle(forward_graph(case, bias, weight, scales), {"x": x})
+        assert_machines_equal_oracle(forward_graph(case, bias, weight, scales), {"x": x})
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -90,7 +90,7 @@ def test_the_largest_sums_do_not_overflow(sign):
     """Every product is as large as it can be, with the same sign: partial sums of 32 bits hold 256 of them."""
     case = {"inputs": (2000,), "classes": 2, "zero_point": -128}
     graph = forward_graph(case, np.zeros(2, np.int32), np.full((2, 2000), sign * LIMIT, np.int16), np.full(2, 1e-10))
-    got = assert_host_equals_oracle(graph, {"x": np.full(2000, 127, np.int8)})["y"]
+    got = assert_machines_equal_oracle(graph, {"x": np.full(2000, 127, np.int8)})["y"]
     assert abs(got[0] - sign * 2000 * 255 * LIMIT * 0.02 * 1e-10 * 65536) < 1
 
 
@@ -98,7 +98,7 @@ def test_logits_saturate():
     case = {"inputs": (8,), "classes": 2, "zero_point": -128}
     weight = np.stack([np.full(8, LIMIT), np.full(8, -LIMIT)]).astype(np.int16)
     graph = forward_graph(case, np.zeros(2, np.int32), weight, np.full(2, 10.0))
-    got = assert_host_equals_oracle(graph, {"x": np.full(8, 127, np.int8)})["y"]
+    got = assert_machines_equal_oracle(graph, {"x": np.full(8, 127, np.int8)})["y"]
     assert got.tolist() == [2**31 - 1, -(2**31)]
 
 
@@ -122,7 +122,7 @@ def test_input_gradient_equals_oracle_and_the_float_gradient(case, exponent, sta
         else rng.integers(-9999, 9999, case["classes"]).astype(np.int16)
     )
     graph = input_gradient_graph(case, weight, scales, exponent, start, dtype)
-    values = assert_host_equals_oracle(graph, {"gy": gy}, steps=3)
+    values = assert_machines_equal_oracle(graph, {"gy": gy}, steps=3)
     if exponent != -15:
         return  # there only the limits of exponents are of interest
     unit = 2.0 ** int(values["state"][0])

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.ops.update_graphs import hyper, update_graph
-from tests.oracle import assert_host_equals_oracle, gradient
+from tests.oracle import assert_machines_equal_oracle, gradient
 from tests.training import machine_of
 from tinytrain.graph import Graph, Phase
 from tinytrain.ops.clipping import MOST_COUNTED, PASSED, clip_limit, next_mean
@@ -50,7 +50,7 @@ def test_kernel_equals_oracle_over_extremes(rule, accumulate, clip, seed, expone
     gy = rng.choice(np.array([-32768, -1, 0, 0, 1, 32767], np.int16), (4, 8))
     if seed % 2:
         gy = rng.integers(-300, 300, (4, 8)).astype(np.int16)
-    assert_host_equals_oracle(graph, {"gy": gy, HYPER: hyper(0.01, seed)}, steps=3)
+    assert_machines_equal_oracle(graph, {"gy": gy, HYPER: hyper(0.01, seed)}, steps=3)
 
 
 @pytest.mark.parametrize("accumulate", [False, True])

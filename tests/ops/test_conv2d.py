@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.nets import Net
 from tests.ops.gradients import ROUNDING, STEPS, widths, with_gradient
 from tests.ops.windowed import bias_meaning, with_trained
-from tests.oracle import activation, assert_host_equals_oracle, constant, gradient, one_node
+from tests.oracle import activation, assert_machines_equal_oracle, constant, gradient, one_node
 from tinytrain.errors import GraphError
 from tinytrain.graph import Exponent, Phase, Quantization, Role
 
@@ -105,7 +105,7 @@ def certificates():
 @settings(max_examples=60, deadline=None)
 def test_forward_kernel_equals_oracle(case, rounding):
     graph, sample = build(case, rounding)
-    assert_host_equals_oracle(graph, {"x": sample})
+    assert_machines_equal_oracle(graph, {"x": sample})
 
 
 @pytest.mark.parametrize("inputs", [767, 768, 800, 1601, 3071, 3072])
@@ -115,7 +115,7 @@ def test_sums_of_many_inputs(inputs, pieces):
     case = {"size": (2, 3), "channels": (inputs, 41), "kernel": (1, 1), "strides": (1, 1), "padding": (0, 0, 0, 0),
             "zero_point": -3, "extreme": False, "seed": inputs}  # fmt: skip
     graph, sample = build(case, pieces=pieces)
-    assert_host_equals_oracle(graph, {"x": sample})
+    assert_machines_equal_oracle(graph, {"x": sample})
 
 
 @given(shapes.filter(fits), cuts, cuts)
@@ -124,8 +124,8 @@ def test_cutting_the_weight_changes_no_bit(case, at_co, at_ci):
     ci, co = case["channels"]
     whole, sample = build(case)
     pieces, _ = build(case, pieces=(min(at_co, co), min(at_ci, ci)))
-    expected = assert_host_equals_oracle(whole, {"x": sample})["y"]
-    np.testing.assert_array_equal(assert_host_equals_oracle(pieces, {"x": sample})["y"], expected)
+    expected = assert_machines_equal_oracle(whole, {"x": sample})["y"]
+    np.testing.assert_array_equal(assert_machines_equal_oracle(pieces, {"x": sample})["y"], expected)
 
 
 def input_gradient_graph(case, pieces=None, start=(-20, 0, 0), exponent=-12, dtype="int16"):
@@ -148,7 +148,7 @@ def input_gradient_graph(case, pieces=None, start=(-20, 0, 0), exponent=-12, dty
 def test_input_gradient_kernel_equals_oracle(case, at_co, at_ci, start, dtype):
     ci, co = case["channels"]
     graph, gy, _ = input_gradient_graph(case, (min(at_co, co), min(at_ci, ci)), (start, 0, 0), dtype=dtype)
-    assert_host_equals_oracle(graph, {"gy": gy}, steps=3)
+    assert_machines_equal_oracle(graph, {"gy": gy}, steps=3)
 
 
 @given(shapes.filter(fits), cuts, cuts, st.sampled_from(["master", "stochastic", "sum"]), widths)
@@ -174,7 +174,7 @@ def assert_updates_equal_oracle(case, pieces, how, dtype):
     graph, _ = with_gradient(with_trained(forward, trained, how), dtype=dtype)
     rng, limits = np.random.default_rng(case["seed"] + 1), np.iinfo(dtype)
     gy = integers(rng, forward["y"].shape, limits.min, limits.max, dtype, case["extreme"])
-    assert_host_equals_oracle(graph, {"x": sample, "gy": gy}, STEPS)
+    assert_machines_equal_oracle(graph, {"x": sample, "gy": gy}, STEPS)
 
 
 @given(st.fixed_dictionaries(small).filter(fits), widths)
@@ -182,7 +182,7 @@ def assert_updates_equal_oracle(case, pieces, how, dtype):
 def test_input_gradient_is_the_float_gradient(case, dtype):
     """Against the transpose of the float convolution, found by applying it to every basis image."""
     graph, gy, forward = input_gradient_graph(case, dtype=dtype)
-    values = assert_host_equals_oracle(graph, {"gy": gy}, steps=2)
+    values = assert_machines_equal_oracle(graph, {"gy": gy}, steps=2)
     exponent = int(graph["state"].data[0]) if "state" not in values else int(values["state"][0])
     got = values["y"].astype(np.float64) * 2.0**exponent
     node = forward.node("conv2d")

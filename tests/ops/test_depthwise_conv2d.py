@@ -34,7 +34,7 @@ from tests.ops.windowed import (
     window_attrs,
     with_trained,
 )
-from tests.oracle import activation, assert_host_equals_oracle, constant, one_node
+from tests.oracle import activation, assert_machines_equal_oracle, constant, one_node
 from tinytrain.errors import GraphError
 from tinytrain.graph import Quantization
 
@@ -85,7 +85,7 @@ def certificates():
 @settings(max_examples=60, deadline=None)
 def test_forward_kernel_equals_oracle(case, multiplier, cuts, rounding):
     graph, sample = build(case, multiplier, cuts, rounding)
-    assert_host_equals_oracle(graph, {"x": sample})
+    assert_machines_equal_oracle(graph, {"x": sample})
 
 
 @given(layers, multipliers, edges)
@@ -93,8 +93,8 @@ def test_forward_kernel_equals_oracle(case, multiplier, cuts, rounding):
 def test_cutting_the_weight_changes_no_bit(case, multiplier, cuts):
     whole, sample = build(case, multiplier)
     pieces, _ = build(case, multiplier, cuts)
-    expected = assert_host_equals_oracle(whole, {"x": sample})["y"]
-    np.testing.assert_array_equal(assert_host_equals_oracle(pieces, {"x": sample})["y"], expected)
+    expected = assert_machines_equal_oracle(whole, {"x": sample})["y"]
+    np.testing.assert_array_equal(assert_machines_equal_oracle(pieces, {"x": sample})["y"], expected)
 
 
 @given(layers, multipliers, edges, st.sampled_from(["master", "stochastic", "sum"]), widths)
@@ -107,7 +107,7 @@ def test_training_kernels_equal_oracle(case, multiplier, cuts, how, dtype):
     graph, _ = with_gradient(with_trained(forward, trained, how), dtype=dtype)
     rng = np.random.default_rng(case["seed"] + 1)
     gy = integers(rng, forward["y"].shape, dtype, case["extreme"])
-    assert_host_equals_oracle(graph, {"x": sample, "gy": gy}, STEPS)
+    assert_machines_equal_oracle(graph, {"x": sample, "gy": gy}, STEPS)
 
 
 def float_depthwise(case, multiplier, clamp):
@@ -154,7 +154,7 @@ def test_updates_follow_the_float_gradient(case, multiplier, dtype):
     forward, sample = build({**case, "extreme": False}, multiplier, clamp=CLAMP)
     x, w, b, function, gy = float_layer(forward, sample, case, multiplier, dtype)
     graph, _ = with_gradient(with_trained(forward, ["w0", "bias"], "sum"), dtype=dtype)
-    values = assert_host_equals_oracle(graph, {"x": sample, "gy": gy}, STEPS)
+    values = assert_machines_equal_oracle(graph, {"x": sample, "gy": gy}, STEPS)
     got = [
         summed_gradient(graph, "w0", values["w0.sum'"], STEPS),
         summed_gradient(graph, "bias", values["bias.sum'"], STEPS),
@@ -182,7 +182,7 @@ def test_a_trained_slice_keeps_only_the_channels_it_reads():
     assert graph[update.inputs[0]].shape == (4, 4, 3)  # outputs 5 to 10 read inputs 1 to 3
     assert update.inputs[0] == "x[1:4]"
     gy = np.random.default_rng(1).integers(-32768, 32768, forward["y"].shape).astype(np.int16)
-    assert_host_equals_oracle(graph, {"x": sample, "gy": gy}, STEPS)
+    assert_machines_equal_oracle(graph, {"x": sample, "gy": gy}, STEPS)
 
 
 def test_without_a_wanted_gradient_or_a_trained_weight_nothing_is_built():

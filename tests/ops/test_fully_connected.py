@@ -25,7 +25,7 @@ from tests.ops.gradients import (
 )
 from tests.ops.litert import float32
 from tests.ops.windowed import bias_meaning, integers, summed_gradient, with_trained, zero_points
-from tests.oracle import activation, assert_host_equals_oracle, assert_same, constant, one_node
+from tests.oracle import activation, assert_machines_equal_oracle, assert_same, constant, one_node
 from tinytrain.errors import GraphError
 from tinytrain.graph import Quantization
 
@@ -80,9 +80,9 @@ def certificates():
 @settings(max_examples=60, deadline=None)
 def test_forward_kernel_equals_oracle(case):
     graph, sample = build(case)
-    got = assert_host_equals_oracle(graph, {"x": sample})["y"]
+    got = assert_machines_equal_oracle(graph, {"x": sample})["y"]
     whole, _ = build(case, cut=False)
-    np.testing.assert_array_equal(got, assert_host_equals_oracle(whole, {"x": sample})["y"])
+    np.testing.assert_array_equal(got, assert_machines_equal_oracle(whole, {"x": sample})["y"])
 
 
 def dense_model(x, weight, x_scale, scales, y_scale, bias=None):
@@ -119,7 +119,7 @@ def test_equals_litert(inputs, outputs, per_channel, seed):
     scales = [float32(s) for s in rng.uniform(0.001, 0.02, outputs if per_channel else 1)]
     bias = rng.integers(-3000, 3000, outputs).astype(np.int32)
     x_scale, y_scale = float32(0.03), float32(0.02 * np.sqrt(inputs))
-    got = assert_host_equals_oracle(graph_of(weight, x_scale, scales, y_scale, bias), {"x": x})["y"]
+    got = assert_machines_equal_oracle(graph_of(weight, x_scale, scales, y_scale, bias), {"x": x})["y"]
     assert_same(got, dense_model(x, weight, x_scale, scales, y_scale, bias), "y")
 
 
@@ -133,7 +133,7 @@ def test_multiplier_is_formed_in_double_precision_and_applied_with_one_rounding(
     x, weight = np.array([127, 1], np.int8), np.array([weights], np.int8)
     x_scale, y_scale = float32(0.0371), float32(0.31)
     graph = graph_of(weight, x_scale, [scale], y_scale, np.zeros(1, np.int32))
-    got = assert_host_equals_oracle(graph, {"x": x})["y"]
+    got = assert_machines_equal_oracle(graph, {"x": x})["y"]
     assert_same(got, dense_model(x, weight, x_scale, [scale], y_scale), "y")
 
 
@@ -144,7 +144,7 @@ def test_training_kernels_equal_oracle(case, how, dtype):
     forward, sample = build(case, CLAMP)
     graph, _ = with_gradient(with_trained(forward, [*forward.nodes[0].inputs[2::2], "bias"], how), dtype=dtype)
     gy = integers(np.random.default_rng(case["seed"] + 1), forward["y"].shape, dtype, case["extreme"])
-    assert_host_equals_oracle(graph, {"x": sample, "gy": gy}, STEPS)
+    assert_machines_equal_oracle(graph, {"x": sample, "gy": gy}, STEPS)
 
 
 def float_layer(forward, sample, case, dtype):
@@ -164,7 +164,7 @@ def test_gradients_are_the_float_gradients(case, dtype):
     x, w, b, function, gy = float_layer(forward, sample, case, dtype)
     (gx,), (unit,), _ = run_gradient(forward, {"x": sample}, gy)
     graph, _ = with_gradient(with_trained(forward, ["w0", "bias"], "sum"), dtype=dtype)
-    values = assert_host_equals_oracle(graph, {"x": sample, "gy": gy}, STEPS)
+    values = assert_machines_equal_oracle(graph, {"x": sample, "gy": gy}, STEPS)
     products = case["outputs"] * 127 * forward["w0"].quantization.scale.max() * 2.0**-12 * 1.5
     got, bounds = [gx], [unit * ROUNDING[dtype] + products * {"int16": 1, "int8": 2.0**-8}[dtype]]
     for name in ("w0", "bias"):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.ops.gradients import ROUNDING, widths
 from tests.ops.windowed import integers
-from tests.oracle import assert_host_equals_oracle, gradient, one_node
+from tests.oracle import assert_machines_equal_oracle, gradient, one_node
 from tinytrain.graph import Exponent, Graph, Phase, Role, verify
 from tinytrain.memory import lay_out
 
@@ -28,7 +28,7 @@ def graph_of(size: int, a: int, b: int, start: tuple[int, int, int] = (-20, 0, 0
 def test_kernel_equals_oracle(size, a, b, start, dtype, seed):
     rng, limits = np.random.default_rng(seed), np.iinfo(dtype)
     values = {name: rng.choice(np.array([limits.min, -77, -1, 0, 1, limits.max], dtype), size) for name in "ab"}
-    assert_host_equals_oracle(graph_of(size, a, b, (start, 0, 0), dtype), values, steps=3)
+    assert_machines_equal_oracle(graph_of(size, a, b, (start, 0, 0), dtype), values, steps=3)
 
 
 @given(st.integers(-30, 10), st.integers(-24, 24), widths, st.integers(0, 2**31))
@@ -38,7 +38,7 @@ def test_the_sum_is_right_to_a_rounding_of_the_result(a, distance, dtype, seed):
     b = a + distance
     rng = np.random.default_rng(seed)
     values = {name: integers(rng, (40,), dtype, False) for name in "ab"}
-    result = assert_host_equals_oracle(graph_of(40, a, b, dtype=dtype), values, steps=3)
+    result = assert_machines_equal_oracle(graph_of(40, a, b, dtype=dtype), values, steps=3)
     unit = 2.0 ** int(result["state"][0])
     want = values["a"] * 2.0**a + values["b"] * 2.0**b
     assert np.abs(result["y"] * unit - want).max() <= unit * ROUNDING[dtype]
@@ -47,7 +47,7 @@ def test_the_sum_is_right_to_a_rounding_of_the_result(a, distance, dtype, seed):
 
 def test_a_much_smaller_gradient_is_rounded_away_and_not_wrapped():
     values = {"a": np.array([20000, -20000], np.int16), "b": np.array([32767, -32768], np.int16)}
-    result = assert_host_equals_oracle(graph_of(2, 0, -90), values, steps=3)
+    result = assert_machines_equal_oracle(graph_of(2, 0, -90), values, steps=3)
     unit = 2.0 ** int(result["state"][0])
     assert (result["y"] * unit).tolist() == [20000, -20000]
 
@@ -59,4 +59,4 @@ def test_the_result_may_lie_on_either_operand():
         offsets = lay_out(verify(graph)).offsets
         assert offsets["y"] == offsets["b" if kept == "a" else "a"]
         values = {"a": np.arange(6, dtype=np.int16), "b": np.arange(6, 12, dtype=np.int16)}
-        assert_host_equals_oracle(graph, values, steps=2)
+        assert_machines_equal_oracle(graph, values, steps=2)

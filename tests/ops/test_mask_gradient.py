@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.ops.gradients import widths
-from tests.oracle import activation, assert_host_equals_oracle, gradient
+from tests.oracle import activation, assert_machines_equal_oracle, gradient
 from tinytrain.graph import Exponent, Graph, Node, Phase, Role, verify
 from tinytrain.memory import lay_out
 from tinytrain.ops import add_node
@@ -41,7 +41,7 @@ def test_kernel_equals_oracle_and_the_definition(size, dtype, seed):
     bits = rng.integers(0, 2, size)
     graph = graph_of(size, ("m",), dtype)
     assert lay_out(graph).offsets["m.gx"] == lay_out(graph).offsets["gy"]
-    got = assert_host_equals_oracle(graph, {"gy": gy, "m": source(bits)})["m.gx"]
+    got = assert_machines_equal_oracle(graph, {"gy": gy, "m": source(bits)})["m.gx"]
     np.testing.assert_array_equal(got, gy * bits)
 
 
@@ -52,6 +52,6 @@ def test_it_works_in_place_and_keeps_a_gradient_that_is_read_again():
     assert offsets["a.gx"] != offsets["gy"] == offsets["b.gx"]
     gy = np.arange(1, 10, dtype=np.int16)
     bits = {"a": np.array([1, 0, 1] * 3), "b": np.array([0, 1, 1] * 3)}
-    values = assert_host_equals_oracle(graph, {"gy": gy, **{name: source(b) for name, b in bits.items()}})
+    values = assert_machines_equal_oracle(graph, {"gy": gy, **{name: source(b) for name, b in bits.items()}})
     for name, expected in bits.items():
         np.testing.assert_array_equal(values[f"{name}.gx"], gy * expected)

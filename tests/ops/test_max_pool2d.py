@@ -13,7 +13,7 @@ from tests.ops.gradients import ROUNDING, STEPS, assert_is_the_float_gradient, r
 from tests.ops.litert import assert_equals_litert, float32
 from tests.ops.test_average_pool2d import same_padding
 from tests.ops.windowed import cells, integers, like, pool_cases, selection, window_attrs, zero_points
-from tests.oracle import activation, assert_host_equals_oracle, one_node
+from tests.oracle import activation, assert_machines_equal_oracle, one_node
 from tinytrain.errors import GraphError, SchemeError
 
 clamps = st.sampled_from([(-128, 127), (-60, 70)])
@@ -45,7 +45,7 @@ def certificates():
 @settings(max_examples=60, deadline=None)
 def test_forward_kernel_equals_oracle(case, clamp):
     graph, sample = build(case, clamp)
-    assert_host_equals_oracle(graph, {"x": sample})
+    assert_machines_equal_oracle(graph, {"x": sample})
 
 
 @given(
@@ -73,7 +73,7 @@ def test_gradient_kernels_equal_oracle(case, clamp, dtype):
     forward, sample = build(case, clamp)
     graph, _ = with_gradient(forward, dtype=dtype)
     gy = integers(np.random.default_rng(case["seed"] + 1), forward["y"].shape, dtype, case["extreme"])
-    assert_host_equals_oracle(graph, {"x": sample, "gy": gy}, STEPS)
+    assert_machines_equal_oracle(graph, {"x": sample, "gy": gy}, STEPS)
 
 
 @given(pool_cases(**small), widths)
@@ -114,7 +114,7 @@ def test_one_byte_per_output_is_kept():
 
 def test_a_window_whose_winner_does_not_fit_a_byte_is_not_trained_through():
     forward, sample = build({**CASE, "size": (17, 17), "kernel": (16, 17)})
-    assert_host_equals_oracle(forward, {"x": sample})
+    assert_machines_equal_oracle(forward, {"x": sample})
     with pytest.raises(SchemeError, match="max_pool2d"):
         with_gradient(forward)
 

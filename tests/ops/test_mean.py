@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.ops.gradients import assert_is_the_float_gradient, real, run_gradient, widths, with_gradient
 from tests.ops.litert import assert_equals_litert, float32
-from tests.oracle import activation, assert_host_equals_oracle, one_node
+from tests.oracle import activation, assert_machines_equal_oracle, one_node
 from tinytrain.errors import GraphError
 from tinytrain.graph import Quantization, to_text
 from tinytrain.ops.rescale import q15
@@ -70,7 +70,7 @@ def test_kernel_equals_oracle(shape, axes, zero_point, constant, seed):
     graph = graph_of(shape, axes, (0.02, zero_point), (0.013, -zero_point - 1), clamp=(-100, 90))
     rng = np.random.default_rng(seed)
     x = rng.integers(-128, 128, shape).astype(np.int8) if constant is None else np.full(shape, constant, np.int8)
-    assert_host_equals_oracle(graph, {"x": x})
+    assert_machines_equal_oracle(graph, {"x": x})
 
 
 def test_a_mean_of_everything_is_one_element():

@@ -21,7 +21,7 @@ from tests.ops.gradients import (
 )
 from tests.ops.litert import assert_equals_litert, float32
 from tests.ops.windowed import integers
-from tests.oracle import activation, assert_host_equals_oracle, constant, gradient, one_node
+from tests.oracle import activation, assert_machines_equal_oracle, constant, gradient, one_node
 from tinytrain.errors import GraphError
 from tinytrain.graph import Exponent, Phase, Quantization, Role
 
@@ -94,7 +94,7 @@ def test_kernel_equals_oracle(shapes, a_zero_point, b_zero_point, clamp, y_scale
     rng = np.random.default_rng(seed)
     graph = graph_of(*shapes, (1.0, a_zero_point), (1.0, b_zero_point), (y_scale, 3), clamp)
     samples = {name: rng.choice([-128, -1, 0, 127], graph[name].shape).astype(np.int8) for name in ("a", "b")}
-    assert_host_equals_oracle(graph, samples)
+    assert_machines_equal_oracle(graph, samples)
 
 
 @given(
@@ -113,7 +113,7 @@ def test_gradient_kernels_equal_oracle(op, pixels, channels, extreme, zero_point
         "gy": integers(rng, shape, dtype, True) if extreme else rng.integers(-50, 50, shape, dtype),
         "other": rng.choice([-128, 127], other).astype(np.int8),
     }
-    assert_host_equals_oracle(graph, samples, steps=3)
+    assert_machines_equal_oracle(graph, samples, steps=3)
 
 
 def test_the_longest_sums_of_a_channel_do_not_wrap():
@@ -122,7 +122,7 @@ def test_the_longest_sums_of_a_channel_do_not_wrap():
     fields = {"role": Role.GRADIENT, "exponent": Exponent("state")}
     graph = one_node("mul_channel_gradient", inputs, {"x_shape": (2,)}, fields, Phase.BACKWARD, (20, 0, 0))
     samples = {"gy": np.full(shape, -32768, np.int16), "other": np.full(shape, 127, np.int8)}
-    values = assert_host_equals_oracle(graph, samples, steps=2)
+    values = assert_machines_equal_oracle(graph, samples, steps=2)
     assert values["y"][0] * 2.0 ** int(values["state"][0]) == pytest.approx(-900 * 32768 * 255, rel=1e-3)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.ops.gradients import run_gradient, widths, with_gradient
 from tests.ops.litert import assert_equals_litert, float32
 from tests.ops.windowed import integers, zero_points
-from tests.oracle import activation, assert_host_equals_oracle, one_node
+from tests.oracle import activation, assert_machines_equal_oracle, one_node
 from tinytrain.errors import GraphError
 from tinytrain.graph import Quantization
 from tinytrain.ops.pad import box_args
@@ -43,7 +43,7 @@ def test_kernels_equal_oracle_and_padding_is_zero(axes, zero_point, dtype, seed)
     rng = np.random.default_rng(seed)
     x = rng.integers(-128, 128, shape).astype(np.int8)
     forward = build(shape, padding, zero_point)
-    y = assert_host_equals_oracle(forward, {"x": x})["y"]
+    y = assert_machines_equal_oracle(forward, {"x": x})["y"]
     assert int(y.astype(int).sum() - x.astype(int).sum()) == zero_point * (y.size - x.size)
     gy = integers(rng, y.shape, dtype, False)
     (got,), (unit,), _ = run_gradient(forward, {"x": x}, gy)
@@ -93,4 +93,4 @@ def test_another_output_scale_is_refused():
     x = activation("x", (4, 2), 0.02, 3)
     graph = one_node("pad", {"x": x}, {"padding": ((1, 1), (0, 0))}, {"quantization": Quantization.per_tensor(0.02, 4)})
     with pytest.raises(GraphError, match="pad"):
-        assert_host_equals_oracle(graph, {"x": np.zeros((4, 2), np.int8)})
+        assert_machines_equal_oracle(graph, {"x": np.zeros((4, 2), np.int8)})

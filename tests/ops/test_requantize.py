@@ -21,7 +21,7 @@ from tests.ops.gradients import (
 )
 from tests.ops.litert import assert_equals_litert, float32
 from tests.ops.windowed import integers
-from tests.oracle import activation, assert_host_equals_oracle, one_node
+from tests.oracle import activation, assert_machines_equal_oracle, one_node
 from tinytrain.errors import GraphError
 from tinytrain.graph import Quantization, to_text
 from tinytrain.memory import lay_out
@@ -78,13 +78,13 @@ def test_quotient_of_scales_has_the_precision_of_litert(x, y, code, ratio):
 @settings(max_examples=40, deadline=None)
 def test_kernel_equals_oracle(ratio, x_zero_point, y_zero_point, clamp):
     graph = graph_of((16, 16), (ratio, x_zero_point), (1.0, y_zero_point), clamp)
-    assert_host_equals_oracle(graph, {"x": EVERY_VALUE.reshape(16, 16)})
+    assert_machines_equal_oracle(graph, {"x": EVERY_VALUE.reshape(16, 16)})
 
 
 def test_the_same_scale_changes_nothing_and_takes_no_bytes():
     graph = graph_of((256,), (0.37, -5), (0.37, -5))
     assert lay_out(graph).arena == 256
-    values = assert_host_equals_oracle(graph, {"x": EVERY_VALUE})
+    values = assert_machines_equal_oracle(graph, {"x": EVERY_VALUE})
     np.testing.assert_array_equal(values["y"], EVERY_VALUE)
 
 
@@ -110,5 +110,5 @@ def test_a_widening_of_scale_needs_no_mask():
 def test_scales_too_far_apart_are_refused(ratio):
     graph = graph_of((4,), (ratio, 0), (1.0, 0))
     with pytest.raises(GraphError) as error:
-        assert_host_equals_oracle(graph, {"x": np.zeros(4, np.int8)})
+        assert_machines_equal_oracle(graph, {"x": np.zeros(4, np.int8)})
     assert "factor" in error.value.why

@@ -8,7 +8,7 @@ import pytest
 
 from tests.ops.gradients import MANTISSAS, run_gradient, with_gradient
 from tests.ops.windowed import integers
-from tests.oracle import activation, assert_host_equals_oracle, one_node
+from tests.oracle import activation, assert_machines_equal_oracle, one_node
 from tinytrain.errors import GraphError
 from tinytrain.graph import Quantization
 from tinytrain.memory import lay_out
@@ -31,7 +31,7 @@ def test_reshape_moves_no_byte():
     assert layout.arena == 24 and layout.offsets["y"] == layout.offsets["x"]
     assert lower(graph, layout).rows == []
     x = np.arange(24, dtype=np.int8).reshape(2, 3, 4)
-    np.testing.assert_array_equal(assert_host_equals_oracle(graph, {"x": x})["y"], x.reshape(-1))
+    np.testing.assert_array_equal(assert_machines_equal_oracle(graph, {"x": x})["y"], x.reshape(-1))
 
 
 @pytest.mark.parametrize("dtype", MANTISSAS)

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.oracle import activation, assert_host_equals_oracle, one_node
+from tests.oracle import activation, assert_machines_equal_oracle, one_node
 from tinytrain.graph import Phase, Quantization
 
 
@@ -21,7 +21,7 @@ def test_kernel_equals_oracle_and_the_definition(height, width, channels, data, 
         {"channels": (start, count), "of": channels}, {"quantization": Quantization.per_tensor(0.1, 3)}, Phase.SAVE,
     )  # fmt: skip
     x = np.random.default_rng(seed).integers(-128, 127, (height, width, channels), endpoint=True).astype(np.int8)
-    got = assert_host_equals_oracle(graph, {"x": x})["y"]
+    got = assert_machines_equal_oracle(graph, {"x": x})["y"]
     np.testing.assert_array_equal(got, x[:, :, start : start + count])
 
 
@@ -31,4 +31,4 @@ def test_an_image_that_a_dense_layer_reads_is_one_pixel():
     )
     x = np.arange(24, dtype=np.int8).reshape(2, 3, 4)
     assert graph["y"].shape == (7,)
-    assert assert_host_equals_oracle(graph, {"x": x})["y"].tolist() == list(range(5, 12))
+    assert assert_machines_equal_oracle(graph, {"x": x})["y"].tolist() == list(range(5, 12))

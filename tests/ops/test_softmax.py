@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.ops.gradients import with_gradient
 from tests.ops.litert import assert_equals_litert, float32
-from tests.oracle import activation, assert_host_equals_oracle, one_node
+from tests.oracle import activation, assert_machines_equal_oracle, one_node
 from tinytrain.errors import GraphError
 from tinytrain.graph import Quantization
 from tinytrain.memory import lay_out
@@ -50,7 +50,7 @@ def test_every_distance_equals_litert(scale):
 def test_kernel_equals_oracle(scale, columns, constant, seed):
     rng = np.random.default_rng(seed)
     x = rng.integers(-128, 128, (2, columns)) if constant is None else np.full((2, columns), constant)
-    assert_host_equals_oracle(graph_of((2, columns), scale), {"x": x.astype(np.int8)})
+    assert_machines_equal_oracle(graph_of((2, columns), scale), {"x": x.astype(np.int8)})
 
 
 @pytest.mark.parametrize("columns", [1, 2, 10, 500, 511, 512, 513, 1000, 4095])
@@ -59,7 +59,7 @@ def test_result_is_within_a_step_of_the_float_softmax(columns, lead):
     """Also where LiteRT stops: rows whose sum of exponentials reaches 512."""
     x = np.zeros(columns, np.int8)
     x[columns // 2] = lead
-    got = assert_host_equals_oracle(graph_of((columns,), 0.1), {"x": x})["y"]
+    got = assert_machines_equal_oracle(graph_of((columns,), 0.1), {"x": x})["y"]
     power = np.exp(0.1 * x.astype(np.float64))
     want = np.minimum(256 * power / power.sum(), 255) - 128
     assert np.max(np.abs(got - want)) <= 0.51

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.oracle import assert_host_equals_oracle
+from tests.oracle import assert_machines_equal_oracle
 from tinytrain.errors import GraphError
 from tinytrain.graph import Graph, Node, Phase, Role, Tensor, verify
 from tinytrain.ops import add_node
@@ -37,7 +37,7 @@ def graph_of(classes: int, dtype: str = "int32") -> Graph:
 def run(logits: np.ndarray, label: int) -> tuple[np.ndarray, int, int]:
     """(gradient, loss, prediction), C and oracle agreeing."""
     inputs = {"logits": logits.astype(np.int32), "label": np.array([label], np.int32)}
-    values = assert_host_equals_oracle(graph_of(logits.size), inputs)
+    values = assert_machines_equal_oracle(graph_of(logits.size), inputs)
     return values["gradient"], int(values["result'"][0]), int(values["result'"][1])
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.ops.gradients import MANTISSAS, run_gradient
 from tests.ops.windowed import integers
-from tests.oracle import activation, assert_host_equals_oracle, one_node
+from tests.oracle import activation, assert_machines_equal_oracle, one_node
 from tinytrain.errors import GraphError
 from tinytrain.graph import Quantization
 
@@ -34,7 +34,7 @@ def test_forward_and_gradient(perm, dtype):
     shape = EXTENTS[: len(perm)]
     graph = graph_of(shape, perm)
     x = rng.integers(-128, 128, shape).astype(np.int8)
-    np.testing.assert_array_equal(assert_host_equals_oracle(graph, {"x": x})["y"], x.transpose(perm))
+    np.testing.assert_array_equal(assert_machines_equal_oracle(graph, {"x": x})["y"], x.transpose(perm))
     gy = integers(rng, graph["y"].shape, dtype, False)
     (got,), _, _ = run_gradient(graph, {"x": x}, gy)
     want = np.zeros(shape)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.oracle import assert_host_equals_oracle
+from tests.oracle import assert_machines_equal_oracle
 from tinytrain.graph import Graph, Node, Phase, Quantization, Role, Tensor, verify
 from tinytrain.ops.arithmetic import LearningRate
 from tinytrain.ops.training import Constants, TrainingBuilder
@@ -58,7 +58,7 @@ def run(
     graph: Graph, inputs: dict[str, np.ndarray], rate: float, steps: int = 1, seed: int = 1
 ) -> dict[str, np.ndarray]:
     """Host and oracle agree; the last versions of parameter, master and accumulator, by their first names."""
-    values = assert_host_equals_oracle(graph, {**inputs, HYPER: hyper(rate, seed)}, steps)
+    values = assert_machines_equal_oracle(graph, {**inputs, HYPER: hyper(rate, seed)}, steps)
     latest = {}
     for name, tensor in graph.tensors.items():
         if tensor.role.persistent and name in values:

@@ -12,7 +12,7 @@ import numpy as np
 
 from tinytrain.errors import DataError
 from tinytrain.graph import Phase
-from tinytrain.host.runtime import runtime
+from tinytrain.host.runtime import Runtime, runtime
 from tinytrain.ops.arithmetic import LearningRate
 from tinytrain.program import Location, Pointer, Program, Space, StructArray
 
@@ -25,9 +25,10 @@ class Machine:
     Every space of the program is one numpy array here; rows point into them, as they do into a board's memory.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, library: Runtime | None = None) -> None:
+        """library: the compiled kernels; by default those for this processor."""
         self.program = program
-        self._runtime = runtime()
+        self._runtime = library or runtime()
         self._keep: list[Any] = []
         self.memory: dict[Space, np.ndarray] = {
             space: _aligned_zeros(program.sizes[space]) for space in Space if space is not Space.CONSTANTS

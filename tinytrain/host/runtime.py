@@ -22,6 +22,7 @@ from tinytrain.errors import TinytrainError, ToolMissing
 
 FLAGS = ("-std=c99", "-O3", "-fPIC", "-shared", "-fvisibility=default")
 NATIVE = "-march=native"
+VARIANTS = ("host", "ref")  # kinds of kernels, the fastest first
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,9 @@ def declarations() -> str:
     return re.sub(r"enum \{\s*TT_RUN_INFER.*?\};", "", text, flags=re.DOTALL)
 
 
-def sources() -> list[Path]:
-    return [*sorted(runtime_c.SOURCES.glob("*.c")), *sorted((runtime_c.KERNELS / "ref").glob("*.c"))]
+def sources(variants: tuple[str, ...] = VARIANTS) -> list[Path]:
+    kernels = [runtime_c.kernel_source(kernel, variants) for kernel in runtime_c.kernels()]
+    return [*sorted(runtime_c.SOURCES.glob("*.c")), *kernels]
 
 
 def cache_folder() -> Path:
@@ -74,19 +76,19 @@ def instruction_set() -> str:
     return "" if result.returncode else result.stdout
 
 
-def build(flags: tuple[str, ...] | None = None) -> Path:
+def build(flags: tuple[str, ...] | None = None, variants: tuple[str, ...] = VARIANTS) -> Path:
     """Compile the runtime, or find the library an earlier call compiled from the same sources for the same processor.
 
-    flags: by default FLAGS, and NATIVE where the compiler takes it
+    flags: by default FLAGS, and NATIVE where the compiler takes it; variants: kinds of kernels, the fastest first
     """
     processor = instruction_set() if flags is None else ""
     if flags is None:
         flags = (*FLAGS, NATIVE) if processor else FLAGS
-    files = sources()
+    files = sources(variants)
     headers = sorted((runtime_c.INCLUDE / "tinytrain").rglob("*.h"))
     digest = hashlib.sha256(repr((flags, platform.machine(), processor, compiler())).encode())
     for path in (*files, *headers):
-        digest.update(path.name.encode() + path.read_bytes())
+        digest.update("/".join(path.parts[-2:]).encode() + path.read_bytes())
     library = cache_folder() / f"runtime-{digest.hexdigest()[:16]}.so"
     if library.exists():
         return library

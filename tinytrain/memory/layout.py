@@ -5,15 +5,19 @@ Offset assignment is an NP-hard packing problem; pieces are placed one by one at
 several orders (greedy by size is the one of Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net
 Inference", 2020), and the order is then improved by moving the highest piece forward. The lower bound, the largest sum
 of bytes alive at one node, says how much any layout could still save.
+
+Scratch lives at one node only. Once everything has its place, each kernel's scratch grows into the largest gap at its
+node, up to what the kernel has use for: speed that costs no byte.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tinytrain.graph import Graph
-from tinytrain.memory.lifetimes import Lifetime, lifetimes
+from tinytrain.memory.lifetimes import ALIGNMENT, Lifetime, lifetimes, scratch_name
+from tinytrain.ops import lookup
 
 IMPROVEMENT_ROUNDS = 60
 
@@ -28,16 +32,39 @@ class Layout:
     peak_node: int
     pieces: tuple[Lifetime, ...]
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every piece, by name."""
+        return {piece.name: piece.nbytes for piece in self.pieces}
+
 
 def lay_out(graph: Graph) -> Layout:
     """Assign offsets to everything that lives in the arena."""
     pieces, piece_of = lifetimes(graph)
     bound, peak_node = lower_bound(pieces, len(graph.nodes))
     placed = _best_placement(pieces, bound)
-    offsets = dict(placed) | {name: placed[piece] for name, piece in piece_of.items()}
     # what lies on top need not be a whole number of words
     arena = max((placed[piece.name] + piece.nbytes for piece in pieces), default=0)
+    for node in graph.nodes:
+        wanted = lookup(node.op).scratch_wanted(graph, node)
+        if wanted > lookup(node.op).scratch(graph, node):
+            _grow(scratch_name(node), wanted, pieces, placed, arena)
+    offsets = dict(placed) | {name: placed[piece] for name, piece in piece_of.items()}
     return Layout(offsets, arena, min(bound, arena), peak_node, tuple(pieces))
+
+
+def _grow(name: str, wanted: int, pieces: list[Lifetime], placed: dict[str, int], arena: int) -> None:
+    """Move a scratch into the largest gap of the arena at its node, and give it the bytes there, `wanted` at most."""
+    index = next(i for i, piece in enumerate(pieces) if piece.name == name)
+    scratch = pieces[index]
+    alive = [piece for piece in pieces if piece is not scratch and piece.overlaps(scratch)]
+    ends = [0, *(placed[piece.name] + piece.size for piece in alive)]
+    starts = [*(placed[piece.name] for piece in alive), arena]
+    gaps = [(min((start for start in starts if start >= end), default=end) - end, -end) for end in ends]
+    size, end = max(gaps)
+    if size > scratch.nbytes:
+        placed[name] = -end
+        pieces[index] = replace(scratch, nbytes=min(wanted, size // ALIGNMENT * ALIGNMENT))
 
 
 def lower_bound(pieces: list[Lifetime], nodes: int) -> tuple[int, int]:

@@ -67,9 +67,9 @@ def lifetimes(graph: Graph) -> tuple[list[Lifetime], dict[str, str]]:
                 piece_of[name] = host
             piece = piece_of[name]
             last[piece] = max(last[piece], last_use.get(name, index), index)
-        scratch = lookup(node.op).scratch(graph, node)
-        if scratch:
-            open_piece(scratch_name(node), index, scratch)
+        op = lookup(node.op)
+        if op.scratch_wanted(graph, node):
+            open_piece(scratch_name(node), index, op.scratch(graph, node))
     return [Lifetime(name, size[name], first[name], last[name]) for name in size], piece_of
 
 

@@ -22,6 +22,7 @@ from tinytrain.ops.operator import (
     Operator,
     Ref,
     Scratch,
+    ScratchBytes,
     Structs,
     exponent_args,
     kernel_for,
@@ -34,6 +35,8 @@ from tinytrain.ops.updates import add_updates, update_args, updated
 Block = tuple[int, int, int, int]
 # so many products of a weight and an activation less its zero point fit 32 bits
 SUM_LIMIT = am.INT32_MAX // (255 * 128)
+# pixels and output channels that kernels expand to int16 at a time
+FEWEST_PIXELS, MOST_PIXELS, EXPANDED_OUTPUTS = 4, 64, 2
 
 
 def blocks_of(graph: Graph, node: Node) -> list[Block]:
@@ -166,12 +169,26 @@ class Conv2d(Operator):
             "tt_conv2d_s8",
             {
                 "x": Ref(x.name), "bias": Ref(node.inputs[1]), "y": Ref(y.name),
+                "scratch": Scratch(), "scratch_bytes": ScratchBytes(),
                 "blocks": block_structs(graph, node, node.inputs[2:]), "block_count": len(node.inputs) - 2,
                 "x_channels": image[2], "y_channels": y.shape[-1],
                 **windows.window_args(node, image, y.shape, windows.kernel_of(graph, node, node.inputs[2])),
                 **requantize_args(graph, node, weight_scales(graph, node, node.inputs[2:])),
             },
         )  # fmt: skip
+
+    def scratch(self, graph: Graph, node: Node) -> int:
+        return (FEWEST_PIXELS + EXPANDED_OUTPUTS) * self._expanded_row(graph, node)
+
+    def scratch_wanted(self, graph: Graph, node: Node) -> int:
+        y = graph.outs(node)[0]
+        pixels = min(MOST_PIXELS, max(FEWEST_PIXELS, y.size // y.shape[-1]))
+        return (pixels + EXPANDED_OUTPUTS) * self._expanded_row(graph, node)
+
+    def _expanded_row(self, graph: Graph, node: Node) -> int:
+        """Bytes of the inputs of one output as int16."""
+        kh, kw = windows.kernel_of(graph, node, node.inputs[2])
+        return 2 * (-(-kh * kw * input_channels(graph, node) // 4) * 4)
 
     def cost(self, graph: Graph, node: Node) -> Cost:
         macs = graph.outs(node)[0].size // graph.outs(node)[0].shape[-1] * sum(t.size for t in graph.ins(node)[2:])
@@ -215,7 +232,7 @@ class Conv2dInputGradient(Operator):
         return KernelCall(
             kernel_for(gy, "tt_conv2d_input_gradient"),
             {
-                "gy": Ref(gy.name), "gx": Ref(gx.name), "scratch": Scratch(),
+                "gy": Ref(gy.name), "gx": Ref(gx.name), "scratch": Scratch(), "scratch_bytes": ScratchBytes(),
                 "blocks": block_structs(graph, node, node.inputs[1:]), "block_count": len(node.inputs) - 1,
                 "x_channels": image[2], "y_channels": gy.shape[-1],
                 **windows.window_args(node, image, gy.shape, windows.kernel_of(graph, node, node.inputs[1])),
@@ -258,7 +275,8 @@ class Conv2dWeightUpdate(Operator):
         return KernelCall(
             kernel_for(gy, "tt_conv2d_weight_update"),
             {
-                "x": Ref(x.name), "gy": Ref(gy.name), "x_zero_point": x.zero_point, "x_channels": ci_count,
+                "x": Ref(x.name), "gy": Ref(gy.name), "scratch": Scratch(), "scratch_bytes": ScratchBytes(),
+                "x_zero_point": x.zero_point, "x_channels": ci_count,
                 "y_channels": gy.shape[-1], "co_start": co_start, "co_count": co_count,
                 **windows.window_args(node, image, gy.shape, node.attrs["kernel"]), "update": update_args(graph, node),
             },

@@ -22,6 +22,8 @@ from tinytrain.ops.operator import (
     KernelCall,
     Operator,
     Ref,
+    Scratch,
+    ScratchBytes,
     Structs,
     exponent_args,
     kernel_for,
@@ -131,6 +133,7 @@ class DepthwiseConv2d(Operator):
         x, y = graph[node.inputs[0]], graph[node.outputs[0]]
         args = {
             "x": Ref(x.name), "bias": Ref(node.inputs[1]), "y": Ref(y.name),
+            "scratch": Scratch(), "scratch_bytes": ScratchBytes(),
             "blocks": block_structs(graph, node, node.inputs[2:]), "block_count": len(node.inputs) - 2,
             "x_channels": x.shape[2], "y_channels": y.shape[2], "channel_multiplier": y.shape[2] // x.shape[2],
             **windows.window_args(node, x.shape, y.shape, windows.kernel_of(graph, node, node.inputs[2])),
@@ -182,7 +185,7 @@ class DepthwiseConv2dInputGradient(Operator):
         assert gy.exponent is not None and gx.exponent is not None and gx.exponent.state
         factors, k = relative_scales(weight_scales(graph, node, node.inputs[1:]))
         args = {
-            "gy": Ref(gy.name), "gx": Ref(gx.name),
+            "gy": Ref(gy.name), "gx": Ref(gx.name), "scratch": Scratch(), "scratch_bytes": ScratchBytes(),
             "blocks": block_structs(graph, node, node.inputs[1:]), "block_count": len(node.inputs) - 1,
             "x_channels": gx.shape[2], "y_channels": gy.shape[2], "channel_multiplier": gy.shape[2] // gx.shape[2],
             **windows.window_args(node, gx.shape, gy.shape, windows.kernel_of(graph, node, node.inputs[1])),
@@ -219,8 +222,9 @@ class DepthwiseConv2dWeightUpdate(Operator):
         x, gy = graph[node.inputs[0]], graph[node.inputs[1]]
         (start, count), multiplier = node.attrs["block"], node.attrs["multiplier"]
         args = {
-            "x": Ref(x.name), "gy": Ref(gy.name), "x_zero_point": x.zero_point,
-            "x_channels": x.shape[2], "y_channels": gy.shape[2], "start": start, "count": count,
+            "x": Ref(x.name), "gy": Ref(gy.name), "scratch": Scratch(), "scratch_bytes": ScratchBytes(),
+            "x_zero_point": x.zero_point, "x_channels": x.shape[2], "y_channels": gy.shape[2],
+            "start": start, "count": count,
             "channel_multiplier": multiplier, "first_position": start % multiplier,
             **windows.window_args(node, x.shape, gy.shape, node.attrs["kernel"]), "update": update_args(graph, node),
         }  # fmt: skip

@@ -28,7 +28,12 @@ class Ref:
 
 @dataclass(frozen=True)
 class Scratch:
-    """A kernel argument that points to the scratch bytes which the operator's `scratch` asked for."""
+    """A kernel argument that points to the scratch bytes of the node."""
+
+
+@dataclass(frozen=True)
+class ScratchBytes:
+    """A kernel argument that says how many scratch bytes there are: from `scratch` to `scratch_wanted`."""
 
 
 @dataclass(frozen=True)
@@ -165,8 +170,12 @@ class Operator:
         raise NotImplementedError
 
     def scratch(self, graph: Graph, node: Node) -> int:
-        """Bytes of arena this node's kernel needs while it runs."""
+        """Bytes of arena this node's kernel needs while it runs, whatever the processor."""
         return 0
+
+    def scratch_wanted(self, graph: Graph, node: Node) -> int:
+        """Bytes of arena with which the kernel is fastest. It gets what the layout leaves free, at least `scratch`."""
+        return self.scratch(graph, node)
 
     def cost(self, graph: Graph, node: Node) -> Cost:
         tensors = graph.ins(node) + graph.outs(node)

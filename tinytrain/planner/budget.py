@@ -87,7 +87,7 @@ def linked(found: Account, board: Board) -> Account:
     """
     with tempfile.TemporaryDirectory(prefix="tinytrain-link-") as name:
         folder = Path(name)
-        write_firmware(found.program, folder, found.graph.name)
+        write_firmware(found.program, folder, found.graph.name, board.variants)
         roomy = replace(board, sram=Memory(board.sram.origin, ROOMY), flash=Memory(board.flash.origin, ROOMY))
         result = _link(found, board, roomy, TRIAL_STACK, folder)
         if result.sram.total <= board.sram.size and (result.flash.total or 0) <= board.flash.size:

@@ -37,7 +37,9 @@ def export_plan(plan: Plan, folder: Path | str) -> Path:
 
 def _write(plan: Plan, folder: Path) -> None:
     program = plan.program()
-    write_firmware(program, folder, f"{plan.forward.name}: {plan.kind}, for {plan.board.description}")
+    write_firmware(
+        program, folder, f"{plan.forward.name}: {plan.kind}, for {plan.board.description}", plan.board.variants
+    )
     render(plan.board, plan.sram.stack - HANDLER_STACK_BYTES, folder)
     (folder / "Makefile").write_text(makefile(plan.board))
     (folder / "model").mkdir()

@@ -10,7 +10,7 @@ import numpy as np
 from tinytrain.graph import Graph, Node, Role, Tensor
 from tinytrain.memory import Layout, aligned
 from tinytrain.memory.lifetimes import scratch_name
-from tinytrain.ops import Ref, Scratch, Structs, lookup
+from tinytrain.ops import Ref, Scratch, ScratchBytes, Structs, lookup
 from tinytrain.program.program import Array, Location, Pointer, Program, Row, Space, StructArray
 
 _SPACES = {
@@ -88,7 +88,10 @@ class _Lowering:
             case Ref():
                 return Pointer(self._locate(value.tensor))
             case Scratch():
-                return Pointer(Location(Space.ARENA, self.layout.offsets[scratch_name(node)]))
+                offset = self.layout.offsets.get(scratch_name(node))
+                return Pointer(None if offset is None else Location(Space.ARENA, offset))
+            case ScratchBytes():
+                return self.layout.sizes.get(scratch_name(node), 0)
             case np.ndarray():
                 return Pointer(self._constant(f"{node.name}.{key}", value))
             case Structs():

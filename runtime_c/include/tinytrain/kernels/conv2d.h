@@ -6,11 +6,14 @@
 #include "tinytrain/types.h"
 
 // y = clamp(requantize(saturate(w (x - zx) + b)) + zy). Also runs fully connected layers: one pixel, 1 x 1 window.
-// In place: no. Scratch: none. The sum fits int32: KH KW CI <= 66311 (checked at compile time).
+// In place: no. Scratch: for twins that expand pixels and weights; more is faster.
+// The sum fits int32: KH KW CI <= 66311 (checked at compile time).
 typedef struct tt_conv2d_s8_args {
     const int8_t *x;               // [x_height, x_width, x_channels]
     const int32_t *bias;           // [y_channels]
     int8_t *y;                     // [y_height, y_width, y_channels]
+    void *scratch;                 // words
+    int32_t scratch_bytes;         // twice (KH KW x_channels, rounded up to a multiple of 4) * 6, or more
     const tt_weight_block *blocks; // together they cover y_channels x x_channels, each pair once
     int32_t block_count;
     int32_t x_channels, y_channels;
@@ -24,11 +27,12 @@ typedef struct tt_conv2d_s8_args {
 void tt_conv2d_s8(const void *args);
 
 // gx = sum over outputs of w * (gy * weight scale), as mantissas under a delayed exponent.
-// In place: no. Scratch: int16_t[KH KW y_channels]. Sums are exact in int64.
+// In place: no. Scratch: int16_t[KH KW y_channels] or more; more is faster. Sums are exact in int64.
 typedef struct tt_conv2d_input_gradient_args {
     const void *gy;                // mantissas [y_height, y_width, y_channels]
     void *gx;                      // mantissas [x_height, x_width, x_channels]
-    int16_t *scratch;
+    int16_t *scratch;              // words
+    int32_t scratch_bytes;
     const tt_weight_block *blocks;
     int32_t block_count;
     int32_t x_channels, y_channels;
@@ -44,10 +48,13 @@ void tt_conv2d_input_gradient_s16(const void *args);
 void tt_conv2d_input_gradient_s8(const void *args);
 
 // Weight gradient of one block, sum over pixels of gy * (x - zx), and its update in the same pass.
-// x holds the input channels of the block only. In place: the parameter. Scratch: none. Sums are exact in int64.
+// x holds the input channels of the block only. In place: the parameter. Scratch: any size; more is faster.
+// Sums are exact in int64.
 typedef struct tt_conv2d_weight_update_args {
     const int8_t *x;               // [x_height, x_width, x_channels]
     const void *gy;                // mantissas [y_height, y_width, y_channels]
+    void *scratch;                 // words, or NULL
+    int32_t scratch_bytes;
     int32_t x_zero_point;
     int32_t x_channels, y_channels;
     int32_t co_start, co_count;    // output channels of the block

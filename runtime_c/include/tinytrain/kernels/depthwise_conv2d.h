@@ -12,11 +12,13 @@ typedef struct tt_depthwise_block {
 } tt_depthwise_block;
 
 // y = clamp(requantize(saturate(w (x - zx) + b)) + zy).
-// In place: no. Scratch: none. The sum fits int32: KH KW <= 66311 (checked at compile time).
+// In place: no. Scratch: any size; more is faster. The sum fits int32: KH KW <= 66311 (checked at compile time).
 typedef struct tt_depthwise_conv2d_s8_args {
     const int8_t *x;                   // [x_height, x_width, x_channels]
     const int32_t *bias;               // [y_channels]
     int8_t *y;                         // [y_height, y_width, y_channels]
+    void *scratch;                     // words, or NULL
+    int32_t scratch_bytes;
     const tt_depthwise_block *blocks;  // in order; together they cover y_channels
     int32_t block_count;
     int32_t x_channels, y_channels;
@@ -31,10 +33,12 @@ typedef struct tt_depthwise_conv2d_s8_args {
 void tt_depthwise_conv2d_s8(const void *args);
 
 // gx = sum over an input channel's outputs of weight scale * (sum of w * gy), mantissas under a delayed exponent.
-// In place: no. Scratch: none. Window sums fit int32: KH KW <= 511 (checked at compile time); the rest is exact in int64.
+// In place: no. Scratch: any size; more is faster. Window sums fit int32: KH KW <= 511 (checked at compile time); the rest is exact in int64.
 typedef struct tt_depthwise_conv2d_input_gradient_args {
     const void *gy;                    // mantissas [y_height, y_width, y_channels]
     void *gx;                          // mantissas [x_height, x_width, x_channels]
+    void *scratch;                     // words, or NULL
+    int32_t scratch_bytes;
     const tt_depthwise_block *blocks;
     int32_t block_count;
     int32_t x_channels, y_channels;
@@ -51,10 +55,13 @@ void tt_depthwise_conv2d_input_gradient_s16(const void *args);
 void tt_depthwise_conv2d_input_gradient_s8(const void *args);
 
 // Weight gradient of one block, sum over pixels of gy * (x - zx), and its update in the same pass.
-// x holds the input channels that the block reads, no others. In place: the parameter. Scratch: none. Exact in int64.
+// x holds the input channels that the block reads, no others. In place: the parameter. Scratch: any size; more is
+// faster. Exact in int64.
 typedef struct tt_depthwise_conv2d_weight_update_args {
     const int8_t *x;                   // [x_height, x_width, x_channels]
     const void *gy;                    // mantissas [y_height, y_width, y_channels]
+    void *scratch;                     // words, or NULL
+    int32_t scratch_bytes;
     int32_t x_zero_point;
     int32_t x_channels, y_channels;
     int32_t start, count;              // output channels of the block
