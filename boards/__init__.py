@@ -57,6 +57,7 @@ class Board:
     clock_hz: int  # of the emulated SysTick: turns its ticks into instructions
     flash: Memory
     sram: Memory
+    core_hz: int | None = None  # of the real part's core: turns instructions into an estimate of time
     boot: int | None = None  # where the core fetches its first two words, where that is not the start of flash
 
     @property
@@ -143,6 +144,7 @@ def _read(path: Path) -> Board:
             name=path.parent.name,
             description=raw["description"],
             core=raw["core"],
+            core_hz=int(raw["core_hz"]),
             cflags=tuple(raw["cflags"]),
             mpu=raw["mpu"],
             machine=raw["emulator"]["machine"],

@@ -14,6 +14,7 @@ from tinytrain.boards import Board
 from tinytrain.certificates import Certificate
 from tinytrain.learning import FitReport
 from tinytrain.planner import Plan
+from tinytrain.planner.latency import Latency
 from tinytrain.report.model import ModelFigures, uint8_meaning
 from tinytrain.session import RunReport
 from tinytrain.train import LayerUpdate, trainable_layers
@@ -95,11 +96,39 @@ def show_plan(plan: Plan, written: str | None) -> None:
     _show_scheme(out, plan)
     macs = plan.macs()
     out.print(f"one training step: {macs['forward']:,} MACs forward, {macs['backward']:,} MACs backward and update")
+    if (counted := plan.instructions) is not None:
+        out.print(
+            f"instructions, estimated: {rough(counted.train_step)} per training step, "
+            f"{rough(counted.inference)} per inference"
+        )
+    if plan.latency is not None:
+        out.print(latency_text(plan.latency))
     out.print(f"peak of the arena at {plan.peak_node}")
     for note in plan.notes:
         out.print(f"note: {note}")
     if written:
         out.print(f"\nwritten to {written}; next: tinytrain export {written} -o firmware/")
+
+
+def latency_text(found: Latency) -> str:
+    """An estimate of time in words, with where it comes from."""
+    return (
+        f"time, estimated and not measured: {_ms(found.train_step_ms)} per training step, "
+        f"{_ms(found.inference_ms)} per inference at {found.core_hz / 1e6:g} MHz\n"
+        f"  {found.cycles_per_instruction:g} cycles per instruction, {found.basis}"
+    )
+
+
+def _ms(value: float) -> str:
+    return f"{value:,.0f} ms" if value >= 100 else f"{value:.3g} ms"
+
+
+def rough(count: int) -> str:
+    """A count of which only the first digits mean something."""
+    for unit, size in (("M", 1_000_000), ("thousand", 1000)):
+        if count >= size:
+            return f"{count / size:,.3g} {unit}" if count < 1000 * size else f"{count / size:,.0f} {unit}"
+    return str(count)
 
 
 def _show_ledger(out: Console, plan: Plan) -> None:

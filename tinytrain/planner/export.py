@@ -59,7 +59,7 @@ def _facts(plan: Plan, program: Program, document: dict[str, Any]) -> dict[str, 
         "sram": plan.sram.as_dict(), "flash": plan.flash.as_dict(), "kernels": program.kernels,
         "rows": [
             {"kernel": row.kernel, "node": row.node, "origin": row.origin, "phase": row.phase.name.lower(),
-             "macs": row.macs}
+             "label": row.label, "macs": row.macs}
             for row in program.rows
         ],
     }  # fmt: skip

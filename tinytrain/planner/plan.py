@@ -18,6 +18,8 @@ from tinytrain.graph import Graph, Phase
 from tinytrain.memory import FlashLedger, Layout, SramLedger, lay_out
 from tinytrain.ops import lookup
 from tinytrain.ops.training import ExponentStart
+from tinytrain.planner.costs import Estimate, estimate
+from tinytrain.planner.latency import Latency, latency
 from tinytrain.program import Program, lower
 from tinytrain.train import Scheme, parse_scheme, training_graph
 
@@ -59,6 +61,17 @@ class Plan:
         """The training step as kernel calls with fixed addresses."""
         return lower(self.graph, self.layout)
 
+    @functools.cached_property
+    def instructions(self) -> Estimate | None:
+        """Executed instructions, from a model of each kernel; None for a core without one."""
+        return estimate(self.program(), self.board.core)
+
+    @property
+    def latency(self) -> Latency | None:
+        """Time on the real part, estimated; None for a core or a clock that nobody has stated."""
+        found = self.instructions
+        return latency(self.board, found.inference, found.train_step) if found else None
+
     @property
     def classes(self) -> int:
         return self.graph[self.graph.outputs[0]].size
@@ -82,6 +95,7 @@ class Plan:
 
     def as_dict(self) -> dict[str, Any]:
         """The stable JSON of docs/json.md."""
+        counted, time = self.instructions, self.latency
         return {
             "format": FORMAT,
             "model": str(self.model),
@@ -93,7 +107,11 @@ class Plan:
             "sram": self.sram.as_dict(),
             "flash": self.flash.as_dict(),
             "macs": self.macs(),
-            "instructions": {"inference": None, "train_step": None},
+            "instructions": {
+                "inference": counted.inference if counted else None,
+                "train_step": counted.train_step if counted else None,
+            },
+            "latency": time.as_dict() if time else None,
             "peak_node": self.peak_node,
             "stack_path": list(self.stack_path),
             "exponents": {name: list(state) for name, state in self.exponents.items()},

@@ -77,7 +77,9 @@ class _Lowering:
             return None
         args = {key: self._argument(node, key, value) for key, value in call.args.items()}
         macs = op.cost(self.graph, node).macs
-        return Row(call.kernel, args, node.phase, node.name, node.origin or node.name, macs)
+        reads = sum(tensor.size for tensor in self.graph.ins(node) if tensor.role.in_arena)
+        writes = sum(tensor.size for tensor in self.graph.outs(node))
+        return Row(call.kernel, args, node.phase, node.name, node.origin or node.name, macs, reads, writes)
 
     def _argument(self, node: Node, key: str, value: Any) -> Any:
         match value:

@@ -57,7 +57,10 @@ class Array:
 
 @dataclass(frozen=True)
 class Row:
-    """One kernel call: `args` maps the fields of struct <kernel>_args to int, Pointer, StructArray or nested dicts."""
+    """One kernel call: `args` maps the fields of struct <kernel>_args to int, Pointer, StructArray or nested dicts.
+
+    reads, writes: elements in the arena that the node reads, and elements of its outputs
+    """
 
     kernel: str
     args: Mapping[str, Any]
@@ -65,6 +68,18 @@ class Row:
     node: str
     origin: str
     macs: int
+    reads: int
+    writes: int
+
+    @property
+    def label(self) -> str:
+        """The kernel with its window and stride, on which depends what a multiply-accumulate costs."""
+        window = self.args.get("window")
+        if not window:
+            return self.kernel
+        strides = window["stride_height"], window["stride_width"]
+        stride = "" if strides == (1, 1) else f" s{'x'.join(map(str, dict.fromkeys(strides)))}"
+        return f"{self.kernel} {window['kernel_height']}x{window['kernel_width']}{stride}"
 
 
 @dataclass
