@@ -217,6 +217,9 @@ def run(
     count: Annotated[
         bool, typer.Option("--count/--no-count", help="Count instructions, in a second short run.")
     ] = True,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Show where the instructions of a step go, by kernel and by layer.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train on the emulated board, repeat every step on the host, and compare to the bit."""
@@ -226,7 +229,7 @@ def run(
     with live() as show:
         report = api.run(
             firmware, data, epochs=epochs, steps=steps, batch=batch, lr=lr, seed=seed, eval_count=evaluate, host=host,
-            count=count, schedule=schedule.value, flip=flip, progress=_shown(show),
+            count=count, schedule=schedule.value, flip=flip, profile=profile, progress=_shown(show),
         )  # fmt: skip
     if as_json:
         print_json(report.as_dict())
@@ -234,6 +237,11 @@ def run(
         from tinytrain.cli.tables import show_run
 
         show_run(report)
+        if report.profile is not None:
+            from tinytrain.cli.profile import show_profile
+            from tinytrain.cli.tables import console
+
+            show_profile(console(), report.profile)
     if report.identical is False:
         error = TinytrainError(
             "board and host do not agree", where=report.difference or "", why="one of them computes something else",
@@ -298,7 +306,7 @@ def boards(as_json: Json = False) -> None:
 
 
 def _board(fields: dict[str, object]) -> dict[str, object]:
-    shown = ("name", "description", "core", "machine", "mpu", "clock_hz", "sram", "flash")
+    shown = ("name", "description", "core", "core_hz", "machine", "mpu", "clock_hz", "sram", "flash")
     return {key: fields[key] for key in shown}
 
 

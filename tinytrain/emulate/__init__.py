@@ -4,6 +4,7 @@
 from tinytrain.emulate.build import build
 from tinytrain.emulate.count import Instructions, RowCount
 from tinytrain.emulate.elf import Sections, sections
+from tinytrain.emulate.linkmap import KernelCode, kernel_code
 from tinytrain.emulate.protocol import CommandStream
 from tinytrain.emulate.render import (
     HANDLER_STACK_BYTES,
@@ -24,6 +25,7 @@ __all__ = [
     "BoardReport",
     "CommandStream",
     "Instructions",
+    "KernelCode",
     "Marks",
     "Pass",
     "Progress",
@@ -37,6 +39,7 @@ __all__ = [
     "compiler_flags",
     "count_instructions",
     "fit_stack",
+    "kernel_code",
     "linker_flags",
     "makefile",
     "render",

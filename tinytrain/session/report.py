@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tinytrain.emulate import Instructions, Pass
+from tinytrain.session.profile import Profile
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class RunReport:
     linked, arena_used, stack_used, handler_stack_used, planned: bytes of SRAM; flash: linked bytes of flash
     host_parameters_crc32:   None where the host did not repeat the run
     difference:              the first thing in which host and board differ, or None
+    profile:                 where the instructions go, if that was asked for
     """
 
     board: str
@@ -54,6 +56,7 @@ class RunReport:
     host_parameters_crc32: int | None
     difference: str | None
     seconds: float
+    profile: Profile | None = None
 
     @property
     def identical(self) -> bool | None:
@@ -80,6 +83,7 @@ class RunReport:
                 "apply": counted.apply if counted else None,
                 "phases": counted.phases if counted else {},
             },
+            "profile": self.profile.as_dict() if self.profile else None,
             "sram": {
                 "linked": self.linked,
                 "planned": self.planned,

@@ -20,6 +20,7 @@ from tinytrain.errors import DataError, EmulationError
 from tinytrain.planner import Plan
 from tinytrain.program import Program
 from tinytrain.session.commands import Session, prepare
+from tinytrain.session.profile import profile_of
 from tinytrain.session.replay import Replay, replay
 from tinytrain.session.report import EpochReport, RunReport, end_losses
 from tinytrain.session.schedule import Step, training_steps
@@ -93,6 +94,7 @@ def run_training(
     count: bool = True,
     schedule: str = "cosine",
     flip: bool = False,
+    profile: bool = False,
     progress: Callback = lambda moment: None,
 ) -> RunReport:
     """Train `folder` on its board with `data`.
@@ -104,11 +106,14 @@ def run_training(
     host:       repeat the run on the host and compare
     count:      count instructions, in a second short run
     flip:       mirror images at random
+    profile:    say where the instructions go, by kernel and by layer; needs `count`
     Errors: DataError, EmulationError, FirmwareFault, BudgetError, ToolMissing.
     """
     started = time.monotonic()
     facts = ExportFacts.read(folder)
     _check_answers(facts)
+    if profile and not count:
+        raise DataError("a profile needs counted instructions", fix="leave --no-count out")
     if not isinstance(data, Dataset):
         data = load_data(data, facts.input, labelled=facts.labels > 0)
     check_data(data, facts.input, facts.labels or None)
@@ -142,6 +147,7 @@ def run_training(
         handler_stack_used=board.final.handler_stack_used,
         parameters_crc32=board.final.parameters_crc32, host_parameters_crc32=mine.crcs[-1] if mine else None,
         difference=mine.difference(board) if mine else None, seconds=time.monotonic() - started,
+        profile=profile_of(facts.folder, counted) if profile and counted else None,
     )  # fmt: skip
 
 
