@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-# make demo | test | lint | boards | benchmarks | certify | experiments | personalize.   Each installs what it needs first
-# (scripts/bootstrap).
+# make demo | test | lint | bench | boards | benchmarks | certify | experiments | personalize.   Each installs what it
+# needs first (scripts/bootstrap).
 BIN   := .venv/bin
 TORCH ?= $(if $(CI),1)
 export TORCH
 
-.PHONY: demo test lint boards benchmarks certify experiments personalize bootstrap clean
+.PHONY: demo test lint bench boards benchmarks certify experiments personalize bootstrap clean
 
 bootstrap:
 	@scripts/bootstrap
@@ -22,6 +22,10 @@ lint: bootstrap
 	$(BIN)/mypy
 	$(BIN)/mypy boards exporters runtime_c
 
+# BENCH: its options, such as --write, --fit, --pin or "--boards mps2-an500 --works mcunet --no-host"
+bench: bootstrap
+	@$(BIN)/python benchmarks/bench.py $(BENCH)
+
 boards: bootstrap
 	@$(BIN)/python benchmarks/boards.py
 
@@ -29,6 +33,7 @@ benchmarks: bootstrap
 	@$(BIN)/python examples/demo.py --write
 	@$(BIN)/python benchmarks/models.py --write
 	@$(BIN)/python benchmarks/boards.py --write
+	@$(BIN)/python benchmarks/bench.py --write
 
 certify: export TORCH = 1
 certify: bootstrap

@@ -41,9 +41,10 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def publish(section: str, text: str, page: Path = PAGE) -> None:
-    """Print a section; with --write, put it between its markers in a page of docs/."""
-    print(text)
+def publish(section: str, text: str, page: Path = PAGE, quiet: bool = False) -> None:
+    """Print a section (unless quiet); with --write, put it between its markers in a page of docs/."""
+    if not quiet:
+        print(text)
     if "--write" in sys.argv:
         begin, end = f"<!-- {section} -->", f"<!-- /{section} -->"
         old = page.read_text()

@@ -73,14 +73,16 @@ def random_samples(machine: Machine, count: int = 16) -> np.ndarray:
 
 def best_seconds(work: Callable[[int], object], seconds: float) -> float:
     """Processor seconds of one call: the best mean of RUNS runs."""
-    means = []
-    for _ in range(RUNS):
-        start, calls = time.process_time(), 0
-        while time.process_time() - start < seconds:
-            work(calls)
-            calls += 1
-        means.append((time.process_time() - start) / calls)
-    return min(means)
+    return min(timed(work, seconds) for _ in range(RUNS))
+
+
+def timed(work: Callable[[int], object], seconds: float) -> float:
+    """Processor seconds of one call: the mean of a run."""
+    start, calls = time.process_time(), 0
+    while time.process_time() - start < seconds:
+        work(calls)
+        calls += 1
+    return (time.process_time() - start) / calls
 
 
 def shares(machine: Machine, seconds: float) -> list[list[str]]:
