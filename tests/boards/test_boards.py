@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,11 @@ from tinytrain import boards
 from tinytrain.boards import Board, all_boards, load, parse_size
 from tinytrain.errors import BoardError
 
-PARTS = {  # name: core, SRAM KB, flash KB
-    "stm32f746": ("cortex-m7", 320, 1024),
-    "stm32h743": ("cortex-m7", 512, 2048),
-    "nrf52840": ("cortex-m4", 256, 1024),
-    "rp2040": ("cortex-m0plus", 264, 2048),
+PARTS = {  # name: core, MHz, SRAM KB, flash KB
+    "stm32f746": ("cortex-m7", 216, 320, 1024),
+    "stm32h743": ("cortex-m7", 480, 512, 2048),
+    "nrf52840": ("cortex-m4", 64, 256, 1024),
+    "rp2040": ("cortex-m0plus", 133, 264, 2048),
 }
 MACHINES = {
     "mps2-an385": "cortex-m3",
@@ -28,10 +29,36 @@ MACHINES = {
 
 
 @pytest.mark.parametrize("name", PARTS)
-def test_real_parts_have_their_true_memories(name: str) -> None:
-    core, sram, flash = PARTS[name]
+def test_real_parts_have_their_true_clocks_and_memories(name: str) -> None:
+    core, mhz, sram, flash = PARTS[name]
     board = load(name)
-    assert (board.core, board.sram.size, board.flash.size) == (core, sram * 1024, flash * 1024)
+    assert (board.core, board.core_hz) == (core, mhz * 1_000_000)
+    assert (board.sram.size, board.flash.size) == (sram * 1024, flash * 1024)
+
+
+VARIANTS = {
+    "cortex-m0plus": ("portable", "ref"),
+    "cortex-m3": ("portable", "ref"),
+    "cortex-m4": ("dsp", "portable", "ref"),
+    "cortex-m7": ("dsp", "portable", "ref"),
+    "cortex-m33": ("dsp", "portable", "ref"),
+    "cortex-m55": ("mve", "dsp", "portable", "ref"),
+}
+
+
+def test_every_core_takes_the_kernels_that_it_can_execute() -> None:
+    for board in all_boards():
+        assert board.variants == VARIANTS[board.core], board.name
+
+
+def test_a_core_nobody_knows_takes_what_any_core_can_execute() -> None:
+    assert replace(load("nrf52840"), core="cortex-m85").variants == ("portable", "ref")
+
+
+def test_plans_from_before_boards_had_clocks_are_read() -> None:
+    fields = load("nrf52840").as_dict()
+    del fields["core_hz"]
+    assert Board.from_dict(fields).core_hz is None
 
 
 @pytest.mark.parametrize("name", MACHINES)
@@ -66,7 +93,7 @@ def test_unknown_board_names_the_known_and_the_nearest() -> None:
         load("../boards/rp2040")
 
 
-@pytest.mark.parametrize("missing", ["core", "machine", "size", "mpu"])
+@pytest.mark.parametrize("missing", ["core", "core_hz", "machine", "size", "mpu"])
 def test_incomplete_board_is_refused_by_its_missing_key(
     missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ from tests import nets
 from tests.exported import WARNINGS, compile_c, write_sources
 from tests.training import machine_of
 from tinytrain import runtime_c
-from tinytrain.boards import all_boards
+from tinytrain.boards import Board, all_boards
 from tinytrain.emulate import build, makefile, render, sections, stack_bound
 from tinytrain.exporters.c import model_source, write_firmware
 from tinytrain.exporters.c.model import identity
@@ -53,6 +53,52 @@ def test_the_folder_holds_the_kernels_it_needs_and_no_others(seed: int, tmp_path
     assert {name for name in found if name.endswith(".h")} - MODEL_FILES <= included
     for name in found - MODEL_FILES:
         assert (tmp_path / name).read_bytes() == (runtime_c.ROOT / name.removeprefix("tinytrain/")).read_bytes()
+
+
+@pytest.fixture
+def twins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the runtime with twins of its own: tt_conv2d_s8 of every kind, tt_mean_s8 of one."""
+    root = tmp_path / "runtime"
+    shutil.copytree(runtime_c.ROOT, root, ignore=shutil.ignore_patterns("dsp", "mve", "portable", "host"))
+    folder = root / "src" / "kernels"
+    for variant, kernel in [*((v, "tt_conv2d_s8") for v in ("host", "portable", "dsp", "mve")), ("dsp", "tt_mean_s8")]:
+        (folder / variant).mkdir(exist_ok=True)
+        (root / "include" / "tinytrain" / f"{variant}.h").write_text(f"// for {variant}\n")
+        (folder / variant / f"{kernel}.c").write_text(f'#include "tinytrain/{variant}.h"\n// the {variant} twin\n')
+    for name, path in (("ROOT", root), ("INCLUDE", root / "include"), ("SOURCES", root / "src"), ("KERNELS", folder)):
+        monkeypatch.setattr(runtime_c, name, path)
+    return root
+
+
+def test_a_kernel_source_is_the_first_variant_that_has_it(twins: Path) -> None:
+    folder = twins / "src" / "kernels"
+    assert runtime_c.kernel_source("tt_conv2d_s8") == folder / "ref" / "tt_conv2d_s8.c"
+    assert runtime_c.kernel_source("tt_conv2d_s8", ("mve", "dsp", "ref")) == folder / "mve" / "tt_conv2d_s8.c"
+    assert runtime_c.kernel_source("tt_mean_s8", ("mve", "dsp", "ref")) == folder / "dsp" / "tt_mean_s8.c"
+    assert runtime_c.kernel_source("tt_mean_s8", ("portable", "ref")) == folder / "ref" / "tt_mean_s8.c"
+    assert "tt_mean_s8" in runtime_c.kernels()
+
+
+EXPECTED = {  # core: (the twin of tt_conv2d_s8, the twin of tt_mean_s8)
+    "cortex-m0plus": ("portable", "ref"), "cortex-m3": ("portable", "ref"), "cortex-m4": ("dsp", "dsp"),
+    "cortex-m7": ("dsp", "dsp"), "cortex-m33": ("dsp", "dsp"), "cortex-m55": ("mve", "dsp"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("board", all_boards(), ids=lambda board: board.name)
+def test_a_folder_holds_the_twins_of_its_board_and_no_other(board: Board, twins: Path, tmp_path: Path) -> None:
+    net = nets.Net(np.random.default_rng(0))
+    y = net.mean("m", net.conv("c", net.input((4, 4, 3)), 4))
+    program = program_of(net.done(net.dense("head", y, 3)), Scheme())
+    (tmp_path / "firmware").mkdir()
+    write_firmware(program, tmp_path / "firmware", "test", board.variants)
+    conv, mean = EXPECTED[board.core]
+    found = {path.relative_to(tmp_path / "firmware" / "tinytrain" / "src" / "kernels").as_posix()
+             for path in (tmp_path / "firmware" / "tinytrain" / "src" / "kernels").rglob("*.c")}  # fmt: skip
+    assert {f"{conv}/tt_conv2d_s8.c", f"{mean}/tt_mean_s8.c"} <= found
+    assert sorted(Path(name).stem for name in found) == program.kernels, "every kernel once"
+    headers = {path.stem for path in (tmp_path / "firmware" / "tinytrain" / "include" / "tinytrain").glob("*.h")}
+    assert headers & {"host", "portable", "dsp", "mve"} == {conv, mean} - {"ref"}, "headers of its own twins alone"
 
 
 def test_a_kernel_more_or_less_makes_a_file_more_or_less(residual: Graph, tmp_path: Path) -> None:

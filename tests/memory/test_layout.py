@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests import nets
 from tinytrain.graph import Graph
 from tinytrain.memory import ALIGNMENT, Layout, Lifetime, lay_out
-from tinytrain.memory.layout import _best_placement, lower_bound
+from tinytrain.memory.layout import _best_placement, _grow, lower_bound
 from tinytrain.memory.lifetimes import scratch_name
 from tinytrain.ops import lookup
 from tinytrain.train import Scheme, all_weights, training_graph
@@ -103,7 +103,8 @@ def assert_no_value_is_overwritten(graph: Graph, layout: Layout) -> None:
                     )
             holds[own] = content[tensor.name] = tensor.name
             busy.append(own)
-        if scratch := op.scratch(graph, node):
+        if scratch := layout.sizes.get(scratch_name(node), 0):
+            assert scratch >= op.scratch(graph, node)
             own = span(scratch_name(node), scratch)
             clash = [other for other in busy if own.start < other.stop and other.start < own.stop]
             assert not clash, f"the scratch of '{node.name}' lies over its operands"
@@ -167,3 +168,64 @@ def test_the_last_piece_is_not_padded() -> None:
     pieces = [4, 8, scratch := lookup("conv2d").scratch(graph, graph.nodes[0])]
     layout = lay_out(graph)
     assert layout.arena in (4 + scratch + 5, 8 + scratch + 3, sum(pieces))
+
+
+def largest_gap(pieces: list[Lifetime], placed: dict[str, int], node: int, arena: int) -> int:
+    """Bytes of the largest run of bytes that belong to nothing alive at a node, byte by byte."""
+    taken = np.zeros(arena + 1, bool)
+    taken[arena] = True
+    for piece in pieces:
+        if piece.first <= node <= piece.last:
+            taken[placed[piece.name] : placed[piece.name] + piece.size] = True
+    return int(np.diff(np.flatnonzero(np.concatenate(([True], taken)))).max()) - 1
+
+
+@given(pieces_strategy(), st.integers(0, NODES - 1), st.integers(0, 80), st.integers(1, 3000))
+@settings(max_examples=200, deadline=None)
+def test_a_scratch_grows_into_the_largest_gap_and_nothing_else_moves(
+    others: list[Lifetime], node: int, least: int, wanted: int
+) -> None:
+    scratch = Lifetime("s", least, node, node)
+    pieces = [*others, scratch]
+    placed = dict(_best_placement(pieces, lower_bound(pieces, NODES)[0]))
+    before, arena = dict(placed), max(placed[piece.name] + piece.nbytes for piece in pieces)
+    gap = largest_gap(others, placed, node, arena)
+    _grow("s", max(wanted, least), pieces, placed, arena)
+    grown = pieces[-1]
+    assert {name: offset for name, offset in placed.items() if name != "s"} == {p.name: before[p.name] for p in others}
+    assert pieces[:-1] == others and (grown.name, grown.first, grown.last) == ("s", node, node)
+    assert grown.nbytes == max(least, min(max(wanted, least), gap // ALIGNMENT * ALIGNMENT))
+    assert placed["s"] % ALIGNMENT == 0 and placed["s"] + grown.nbytes <= arena
+    for other in others:
+        if other.overlaps(grown) and grown.nbytes:
+            start, end = placed[other.name], placed[other.name] + other.nbytes
+            assert end <= placed["s"] or placed["s"] + grown.nbytes <= start, f"it lies over {other.name}"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_growing_scratch_never_raises_the_arena(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(seed)
+    forward = nets.random_net(rng)
+    graph = training_graph(forward, nets.random_scheme(rng, forward))
+    grown = lay_out(graph)
+    for node in graph.nodes:
+        op = lookup(node.op)
+        given = grown.sizes.get(scratch_name(node), 0)
+        assert op.scratch(graph, node) <= given <= op.scratch_wanted(graph, node), node.name
+        if given:
+            assert grown.offsets[scratch_name(node)] + given <= grown.arena
+    for op in {type(lookup(node.op)) for node in graph.nodes}:
+        monkeypatch.setattr(op, "scratch_wanted", lambda self, graph, node: self.scratch(graph, node))
+    least = lay_out(graph)
+    assert (grown.arena, grown.lower_bound, grown.peak_node) == (least.arena, least.lower_bound, least.peak_node)
+
+
+def test_a_scratch_gets_all_it_wants_where_the_arena_is_empty_enough() -> None:
+    """Only the node that the arena is made for leaves its kernel little room."""
+    net = nets.Net(np.random.default_rng(0))
+    wide = net.conv("wide", net.input((16, 16, 4)), 32)
+    graph = net.done(net.conv("narrow", net.conv("middle", wide, 4, stride=4), 4))
+    layout, conv = lay_out(graph), lookup("conv2d")
+    wanted = {node.name: conv.scratch_wanted(graph, node) for node in graph.nodes}
+    given = {node.name: layout.sizes[scratch_name(node)] for node in graph.nodes}
+    assert given["narrow"] == wanted["narrow"] and given["wide"] < wanted["wide"]

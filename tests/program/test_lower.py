@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from tests import nets
 from tinytrain import runtime_c
+from tinytrain.boards import all_boards
 from tinytrain.graph import DTYPES, Graph, Phase, Role
 from tinytrain.host import runtime
 from tinytrain.memory import lay_out
@@ -164,16 +166,53 @@ def test_an_argument_of_a_strange_type_is_refused(chain: Graph, monkeypatch: pyt
         lower(graph, layout)
 
 
-def test_every_kernel_file_defines_the_kernel_it_is_named_after() -> None:
-    files = sorted((runtime_c.KERNELS / "ref").glob("*.c"))
+def variant_files() -> list[Path]:
+    """Every kernel's sources, the reference's and its twins'."""
+    return sorted(runtime_c.KERNELS.glob("*/*.c"))
+
+
+def test_every_kernel_has_a_reference_and_every_twin_is_of_a_kernel() -> None:
     declared = set()
     for header in (runtime_c.INCLUDE / "tinytrain" / "kernels").glob("*.h"):
-        text = header.read_text()
-        for line in text.splitlines():
+        for line in header.read_text().splitlines():
             if line.startswith("void tt_"):
                 declared.add(line.removeprefix("void ").split("(")[0])
-    assert {path.stem for path in files} == declared
-    for path in files:
-        assert f"void {path.stem}(const void *args) {{" in path.read_text(), path.name
-        exported = [line for line in path.read_text().splitlines() if line.startswith(("void ", "int"))]
-        assert len(exported) == 1, f"{path.name} exports {exported}"
+    assert set(runtime_c.kernels()) == declared
+    assert {path.stem for path in variant_files()} == declared
+    known = {variant for board in all_boards() for variant in board.variants} | {"host"}
+    assert {path.parent.name for path in variant_files()} <= known, "no processor takes the kernels of some folder"
+
+
+@pytest.mark.parametrize("path", variant_files(), ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_kernel_file_defines_the_kernel_it_is_named_after(path: Path) -> None:
+    text = path.read_text()
+    assert text.startswith("// SPDX-License-Identifier: Apache-2.0\n")
+    assert f"void {path.stem}(const void *args) {{" in text
+    exported = [line for line in text.splitlines() if line.startswith(("void ", "int"))]
+    assert len(exported) == 1, f"{path.name} exports {exported}"
+    own = [line for line in text.splitlines() if line.startswith('#include "')]
+    assert all(line.startswith('#include "tinytrain/') for line in own), "an exported folder has no other files"
+
+
+def test_headers_of_the_runtime_carry_the_licence() -> None:
+    for path in runtime_c.INCLUDE.rglob("*.h"):
+        assert path.read_text().startswith("// SPDX-License-Identifier: Apache-2.0\n"), path
+
+
+def test_a_label_names_window_and_stride() -> None:
+    net = nets.Net(np.random.default_rng(0))
+    x = net.depthwise(
+        "d", net.conv("c", net.input((8, 8, 3)), 4, kernel=(3, 1), stride=2), kernel=5, stride=(1, 2), pad=2
+    )
+    program = program_of(net.done(net.dense("head", net.mean("m", x), 3)))
+    assert [row.label for row in program.rows] == [
+        "tt_conv2d_s8 3x1 s2", "tt_depthwise_conv2d_s8 5x5 s1x2", "tt_mean_s8", "tt_conv2d_s8 1x1",
+    ]  # fmt: skip
+
+
+def test_rows_say_what_they_read_and_write(chain: Graph) -> None:
+    """Elements in the arena: weights and constants lie elsewhere."""
+    graph = training_graph(chain, all_weights(chain))
+    for row, node in zip(program_of(graph).rows, graph.nodes, strict=True):
+        assert row.reads == sum(t.size for t in graph.ins(node) if t.role.in_arena), node.name
+        assert row.writes == sum(t.size for t in graph.outs(node)) > 0, node.name
