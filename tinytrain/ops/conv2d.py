@@ -188,7 +188,7 @@ class Conv2d(Operator):
     def _expanded_row(self, graph: Graph, node: Node) -> int:
         """Bytes of the inputs of one output as int16."""
         kh, kw = windows.kernel_of(graph, node, node.inputs[2])
-        return 2 * (-(-kh * kw * input_channels(graph, node) // 4) * 4)
+        return 2 * (-(-kh * kw * input_channels(graph, node) // 8) * 8)
 
     def cost(self, graph: Graph, node: Node) -> Cost:
         macs = graph.outs(node)[0].size // graph.outs(node)[0].shape[-1] * sum(t.size for t in graph.ins(node)[2:])
