@@ -35,8 +35,8 @@ from tinytrain.ops.updates import add_updates, update_args, updated
 Block = tuple[int, int, int, int]
 # so many products of a weight and an activation less its zero point fit 32 bits
 SUM_LIMIT = am.INT32_MAX // (255 * 128)
-# pixels and output channels that kernels expand to int16 at a time
-FEWEST_PIXELS, MOST_PIXELS, EXPANDED_OUTPUTS = 4, 64, 2
+# pixels and output channels that kernels expand to int16 at a time: 64 pixels, or more in so many bytes
+FEWEST_PIXELS, USEFUL_PIXELS, USEFUL_BYTES, EXPANDED_OUTPUTS = 4, 64, 8192, 2
 
 
 def blocks_of(graph: Graph, node: Node) -> list[Block]:
@@ -182,8 +182,9 @@ class Conv2d(Operator):
 
     def scratch_wanted(self, graph: Graph, node: Node) -> int:
         y = graph.outs(node)[0]
-        pixels = min(MOST_PIXELS, max(FEWEST_PIXELS, y.size // y.shape[-1]))
-        return (pixels + EXPANDED_OUTPUTS) * self._expanded_row(graph, node)
+        row = self._expanded_row(graph, node)
+        useful = max(USEFUL_PIXELS, USEFUL_BYTES // row)
+        return (min(useful, max(FEWEST_PIXELS, y.size // y.shape[-1])) + EXPANDED_OUTPUTS) * row
 
     def _expanded_row(self, graph: Graph, node: Node) -> int:
         """Bytes of the inputs of one output as int16."""

@@ -19,10 +19,18 @@ static inline uint32_t tt_load_bytes(const int8_t *from) {
     return word;
 }
 
-static inline uint32_t tt_first_word(tt_two_words both) { return (uint32_t)both; }
-static inline uint32_t tt_second_word(tt_two_words both) { return (uint32_t)(both >> 32); }
+// Words 2 * pair and 2 * pair + 1 behind an address; `pair` is a constant. gcc would take each on its own.
+TT_ALWAYS_INLINE static inline void tt_load_two(const uint32_t *from, int32_t pair, uint32_t *first, uint32_t *second) {
+    __asm__("ldrd %0, %1, [%2, %3]"
+            : "=r"(*first), "=r"(*second)
+            : "r"(from), "i"(8 * pair), "m"(((const tt_two_words *)from)[pair]));
+}
 
-static inline tt_two_words tt_words(uint32_t first, uint32_t second) { return (uint64_t)second << 32 | first; }
+TT_ALWAYS_INLINE static inline void tt_store_two(uint32_t *to, int32_t pair, uint32_t first, uint32_t second) {
+    __asm__("strd %1, %2, [%3, %4]"
+            : "=m"(((tt_two_words *)to)[pair])
+            : "r"(first), "r"(second), "r"(to), "i"(8 * pair));
+}
 
 // The even, the odd bytes of a word as int16. gcc makes two instructions of the second one's rotation.
 static inline uint32_t tt_even_pair(uint32_t bytes) { return (uint32_t)__sxtb16((int8x4_t)bytes); }

@@ -15,22 +15,21 @@ typedef struct tt_channel {
 
 enum { TT_MOST_RIGHT = 22 };  // so that the zero point, raised by it, is below 2^30
 
-// Totals below so much fit: 2^30 less the largest sum of so many products of a weight and an input.
-static inline int32_t tt_largest_bias(int32_t products) {
-    return products < 16384 ? (1 << 30) - products * 255 * 128 : 0;
+// Biases from its negative on and below it leave totals of 30 bits: 2^30 less the largest sum of so many products of a
+// weight and an input.
+static inline int32_t tt_bias_limit(const tt_output *o, int32_t products) {
+    return products < 16384 && !o->single_rounding ? (1 << 30) - products * 255 * 128 : 0;
 }
 
-static inline tt_channel tt_channel_of(const tt_output *o, int32_t channel, int32_t largest_bias) {
+static inline void tt_set_channel(tt_channel *c, const tt_output *o, int32_t channel, int32_t bias_limit) {
     const int32_t bias = o->bias[channel], right = -o->shift[channel];
-    tt_channel c = {0, 0, 0, 0};
-    if (right < 1 || right > TT_MOST_RIGHT || bias >= largest_bias || bias <= -largest_bias || o->single_rounding) {
-        return c;
+    c->right = 0;
+    if ((uint32_t)(right - 1) < TT_MOST_RIGHT && (uint32_t)(bias + bias_limit) < 2 * (uint32_t)bias_limit) {
+        c->twice_bias = 2 * bias;
+        c->multiplier = o->multiplier[channel];
+        c->addend = (2 * o->zero_point + 1) * (1 << (right - 1));
+        c->right = right;
     }
-    c.twice_bias = 2 * bias;
-    c.multiplier = o->multiplier[channel];
-    c.addend = (1 << (right - 1)) + o->zero_point * (1 << right);
-    c.right = right;
-    return c;
 }
 
 // An output before its clamp. Below zero ties go away from zero: one less is added. The total's sign will do: where it
@@ -48,22 +47,12 @@ static inline int8_t tt_fast_output(const tt_channel *c, int32_t sum) {
     return (int8_t)y;
 }
 
-// Outputs of channel `index`, `step` bytes apart: of `count` sums, four at most. Clamped to int8 alone.
-TT_ALWAYS_INLINE static inline void tt_finish(const tt_output *o, const tt_channel *channel, int32_t index,
-                                              const int32_t *sums, int8_t *y, int32_t step, int32_t count) {
-    const tt_channel c = *channel;
-    if (c.right == 0) {
-        for (int32_t i = 0; i < count; i++, y += step) { *y = tt_output_of(o, sums[i], index); }
-        return;
+// `count` outputs of any channel, `step` bytes apart.
+TT_INNER_LOOP static void tt_store_any(const tt_output *o, const tt_channel *c, int32_t index, const int32_t *sums, int8_t *y,
+                                int32_t step, int32_t count) {
+    for (int32_t i = 0; i < count; i++, y += step) {
+        *y = c->right != 0 ? tt_fast_output(c, sums[i]) : tt_output_of(o, sums[i], index);
     }
-    y[0] = tt_fast_output(&c, sums[0]);
-    if (count == 1) { return; }
-    y[step] = tt_fast_output(&c, sums[1]);
-    y += 2 * step;
-    if (count == 2) { return; }
-    y[0] = tt_fast_output(&c, sums[2]);
-    if (count == 3) { return; }
-    y[step] = tt_fast_output(&c, sums[3]);
 }
 
 // What is left to do where the clamp is narrower than int8: all outputs, four at a time.

@@ -12,109 +12,132 @@ enum { PIXELS = 4, CHANNELS = 2, UNIT = 8, LOCAL_WORDS = 96 };
 typedef struct work {
     const tt_conv2d_s8_args *args;
     tt_output output;
-    int32_t inputs;       // of one output
-    int32_t row;          // the same, rounded up to whole units; int16 elements of an expanded row
-    int32_t contiguous;   // 1: the inputs of an output lie together in x
-    int32_t largest_bias; // for tt_channel_of
-    uint32_t *weights;    // [row / 2, CHANNELS] pairs
-    uint32_t *pixels;     // [row / 2, PIXELS] pairs, groups of pixels; then [row / 2] of each that is left
+    int32_t bias_limit;  // for tt_channel_of
+    int32_t cells;       // of a window
+    int32_t inputs;      // of one output
+    int32_t words;       // half as many, rounded up to whole units: of an expanded pixel
+    int32_t contiguous;  // bytes of x, where the inputs of an output follow those of the one before; else 0
+    uint32_t *weights;   // [words, CHANNELS] pairs
+    uint32_t *pixels;    // [words, PIXELS] pairs, groups of pixels; then [words] of each that is left
 } work;
 
-static void copy(const int8_t *from, int32_t count, int8_t *to) {
-    for (; count >= 4; count -= 4, from += 4, to += 4) { memcpy(to, from, 4); }
-    for (; count > 0; count--) { *to++ = *from++; }
-}
-
-static int8_t *fill(int8_t value, int32_t count, int8_t *to) {
+static void fill(int8_t *to, int8_t value, int32_t count) {
     for (int8_t *end = to + count; to != end;) { *to++ = value; }
-    return to;
 }
 
-// The inputs of an output pixel one after the other, at x or in `room`. What follows them, up to a row, is anything.
-static const int8_t *inputs_of(const work *k, int32_t pixel, int8_t *room) {
-    const tt_conv2d_s8_args *a = k->args;
+// The last of its words may overlap the one before.
+TT_ALWAYS_INLINE static inline void copy(int8_t *to, const int8_t *from, int32_t count) {
+    if (count < 4) {
+        for (int8_t *end = to + count; to != end;) { *to++ = *from++; }
+        return;
+    }
+    int8_t *last = to + count - 4;
+    memcpy(last, from + count - 4, 4);
+    for (; to < last; from += 4, to += 4) { memcpy(to, from, 4); }
+}
+
+// A window at the image's border: padded cells are zero points.
+TT_INNER_LOOP static void gather_inside(const tt_conv2d_s8_args *a, int32_t y0, int32_t x0, int8_t *to) {
     const tt_window *win = &a->window;
-    const int32_t channels = a->x_channels, pitch = win->x_width * channels;
+    const tt_range rows = tt_inside(y0, win->kernel_height, win->x_height);
+    const tt_range columns = tt_inside(x0, win->kernel_width, win->x_width);
+    const int32_t width = win->kernel_width * a->x_channels, first = columns.first * a->x_channels;
+    fill(to, (int8_t)a->x_zero_point, win->kernel_height * width);
+    for (int32_t ky = rows.first; ky < rows.last; ky++) {
+        const int8_t *from = a->x + ((y0 + ky) * win->x_width + x0) * a->x_channels + first;
+        copy(to + ky * width + first, from, tt_max(0, columns.last * a->x_channels - first));
+    }
+}
+
+// The inputs of an output pixel one after the other.
+static void gather(const tt_conv2d_s8_args *a, int32_t pixel, int8_t *to) {
+    const tt_window *win = &a->window;
     const int32_t oy = pixel / win->y_width, ox = pixel - oy * win->y_width;
-    if (k->contiguous) {
-        const int32_t at = oy * win->stride_height * pitch + ox * win->stride_width * channels;
-        if (at + k->row <= win->x_height * pitch) { return a->x + at; }
+    const int32_t y0 = oy * win->stride_height - win->pad_top, x0 = ox * win->stride_width - win->pad_left;
+    const int32_t kernel_height = win->kernel_height, kernel_width = win->kernel_width;
+    if (y0 < 0 || x0 < 0 || y0 + kernel_height > win->x_height || x0 + kernel_width > win->x_width) {
+        gather_inside(a, y0, x0, to);
+        return;
     }
-    const tt_patch at = tt_patch_of(win, oy, ox);
-    const int8_t zero = (int8_t)a->x_zero_point;
-    const int32_t before = at.columns.first * channels, after = (win->kernel_width - at.columns.last) * channels;
-    const int32_t inside = win->kernel_width * channels - before - after;
-    int8_t *to = room;
-    for (int32_t ky = 0; ky < win->kernel_height; ky++) {
-        if (ky < at.rows.first || ky >= at.rows.last || inside <= 0) {
-            to = fill(zero, win->kernel_width * channels, to);
-            continue;
-        }
-        to = fill(zero, before, to);
-        copy(a->x + (at.y0 + ky) * pitch + at.x0 * channels + before, inside, to);
-        to = fill(zero, after, to + inside);
-    }
-    return room;
-}
-
-// Four pixels, `row` inputs each.
-TT_INNER_LOOP static void expand_four(const int8_t *const *rows, int32_t row, uint32_t minus_zero, uint32_t *to) {
-    const int8_t *x0 = rows[0], *x1 = rows[1], *x2 = rows[2], *x3 = rows[3];
-    tt_two_words *out = (tt_two_words *)to;
-    for (const int8_t *end = x0 + row; x0 != end; x0 += 4, x1 += 4, x2 += 4, x3 += 4, out += 4) {
-        const uint32_t b0 = tt_load_bytes(x0), b1 = tt_load_bytes(x1), b2 = tt_load_bytes(x2), b3 = tt_load_bytes(x3);
-        out[0] = tt_words(tt_add_even_pair(minus_zero, b0), tt_add_even_pair(minus_zero, b1));
-        out[1] = tt_words(tt_add_even_pair(minus_zero, b2), tt_add_even_pair(minus_zero, b3));
-        out[2] = tt_words(tt_add_odd_pair(minus_zero, b0), tt_add_odd_pair(minus_zero, b1));
-        out[3] = tt_words(tt_add_odd_pair(minus_zero, b2), tt_add_odd_pair(minus_zero, b3));
+    const int32_t pitch = win->x_width * a->x_channels, width = kernel_width * a->x_channels;
+    const int8_t *from = a->x + y0 * pitch + x0 * a->x_channels;
+    for (const int8_t *end = from + kernel_height * pitch; from != end; from += pitch, to += width) {
+        copy(to, from, width);
     }
 }
 
-TT_INNER_LOOP static void expand_one(const int8_t *x, int32_t row, uint32_t minus_zero, uint32_t *to) {
-    tt_two_words *out = (tt_two_words *)to;
-    for (const int8_t *end = x + row; x != end; x += 4) {
+// Four pixels, `count` inputs each, `pitch` bytes apart.
+TT_INNER_LOOP static void expand_four(const int8_t *x, int32_t pitch, int32_t count, uint32_t minus_zero, uint32_t *to) {
+    const int8_t *x1 = x + pitch, *x2 = x1 + pitch, *x3 = x2 + pitch;
+    for (const int8_t *end = x + count; x != end; x += 4, x1 += 4, x2 += 4, x3 += 4, to += 8) {
+        const uint32_t b0 = tt_load_bytes(x), b1 = tt_load_bytes(x1), b2 = tt_load_bytes(x2), b3 = tt_load_bytes(x3);
+        tt_store_two(to, 0, tt_add_even_pair(minus_zero, b0), tt_add_even_pair(minus_zero, b1));
+        tt_store_two(to, 1, tt_add_even_pair(minus_zero, b2), tt_add_even_pair(minus_zero, b3));
+        tt_store_two(to, 2, tt_add_odd_pair(minus_zero, b0), tt_add_odd_pair(minus_zero, b1));
+        tt_store_two(to, 3, tt_add_odd_pair(minus_zero, b2), tt_add_odd_pair(minus_zero, b3));
+    }
+}
+
+TT_INNER_LOOP static void expand_one(const int8_t *x, int32_t count, uint32_t minus_zero, uint32_t *to) {
+    for (const int8_t *end = x + count; x != end; x += 4, to += 2) {
         const uint32_t bytes = tt_load_bytes(x);
-        *out++ = tt_words(tt_add_even_pair(minus_zero, bytes), tt_add_odd_pair(minus_zero, bytes));
+        tt_store_two(to, 0, tt_add_even_pair(minus_zero, bytes), tt_add_odd_pair(minus_zero, bytes));
     }
 }
 
-// Where the weights will be there is room for the inputs of four pixels.
-static void expand_pixels(const work *k, int32_t first, int32_t count) {
-    int8_t *room = (int8_t *)k->weights;
-    uint32_t *to = k->pixels;
+// Where the weights will be there is room for the inputs of four pixels. What follows a pixel's inputs, up to a row, is
+// anything: the weights there are zeros.
+TT_INNER_LOOP static void expand_pixels(const work *k, int32_t first, int32_t count) {
     const uint32_t minus_zero = tt_pair_of(-k->args->x_zero_point);
-    for (; count >= PIXELS; count -= PIXELS, first += PIXELS, to += PIXELS / 2 * k->row) {
-        const int8_t *rows[PIXELS];
-        for (int32_t i = 0; i < PIXELS; i++) { rows[i] = inputs_of(k, first + i, room + i * k->row); }
-        expand_four(rows, k->row, minus_zero, to);
-    }
-    for (; count > 0; count--, first++, to += k->row / 2) {
-        expand_one(inputs_of(k, first, room), k->row, minus_zero, to);
+    const int32_t row = 2 * k->words;
+    uint32_t *to = k->pixels;
+    for (int32_t end = first + count, step = 0; first < end; first += step, to += step * k->words) {
+        const int8_t *x = k->args->x + first * k->inputs;
+        int32_t pitch = k->inputs;
+        step = end - first >= PIXELS ? PIXELS : 1;
+        if ((first + step - 1) * k->inputs + row > k->contiguous) {
+            int8_t *room = (int8_t *)k->weights;
+            pitch = row;
+            for (int32_t i = 0; i < step; i++) { gather(k->args, first + i, room + i * pitch); }
+            x = room;
+        }
+        if (step == PIXELS) {
+            expand_four(x, pitch, row, minus_zero, to);
+        } else {
+            expand_one(x, row, minus_zero, to);
+        }
     }
 }
 
 // The weight of input i of a channel of the two.
 static void put_weight(uint32_t *weights, int32_t i, int32_t channel, int8_t weight) {
     int16_t *elements = (int16_t *)weights;
-    elements[i / 4 * 8 + i % 2 * 4 + 2 * channel + i / 2 % 2] = weight;
+    elements[(i & ~3) * 2 + (i & 1) * 4 + 2 * channel + ((i >> 1) & 1)] = weight;
 }
 
-// Weights of `count` inputs from input i on, of both channels.
-static void expand_weights(const int8_t *w0, const int8_t *w1, int32_t i, int32_t count, uint32_t *weights) {
-    const int32_t end = i + count;
-    for (; i < end && i % 4 != 0; i++) {
-        put_weight(weights, i, 0, *w0++);
-        put_weight(weights, i, 1, *w1++);
-    }
-    tt_two_words *out = (tt_two_words *)(weights + i);
-    for (; i + 4 <= end; i += 4, w0 += 4, w1 += 4, out += 2) {
+// Weights of inputs `first` to `end` - 1 of both channels, four at a time; returns the first that is left.
+TT_INNER_LOOP static int32_t expand_words(const int8_t *w0, const int8_t *w1, int32_t first, int32_t end, uint32_t *to) {
+    for (to += first; first + 4 <= end; first += 4, w0 += 4, w1 += 4, to += 4) {
         const uint32_t b0 = tt_load_bytes(w0), b1 = tt_load_bytes(w1);
-        out[0] = tt_words(tt_even_pair(b0), tt_even_pair(b1));
-        out[1] = tt_words(tt_odd_pair(b0), tt_odd_pair(b1));
+        tt_store_two(to, 0, tt_even_pair(b0), tt_even_pair(b1));
+        tt_store_two(to, 1, tt_odd_pair(b0), tt_odd_pair(b1));
     }
-    for (; i < end; i++) {
-        put_weight(weights, i, 0, *w0++);
-        put_weight(weights, i, 1, *w1++);
+    return first;
+}
+
+// Weights of any inputs.
+TT_INNER_LOOP static void expand_weights(const int8_t *w0, const int8_t *w1, int32_t first, int32_t end, uint32_t *to) {
+    int32_t i = first;
+    w0 -= first;
+    w1 -= first;
+    while (i < end) {
+        if ((i & 3) == 0 && i + 4 <= end) {
+            i = expand_words(w0 + i, w1 + i, i, end, to);
+            continue;
+        }
+        put_weight(to, i, 0, w0[i]);
+        put_weight(to, i, 1, w1[i]);
+        i++;
     }
 }
 
@@ -122,95 +145,172 @@ static int holds(const tt_weight_block *block, int32_t co) {
     return co >= block->co_start && co < block->co_start + block->co_count;
 }
 
-// Channels co and, where it lies in the same blocks, co + 1; how many. Of one channel the weights are laid out twice.
-static int32_t expand_channels(const work *k, int32_t co) {
-    const tt_conv2d_s8_args *a = k->args;
-    const int32_t cells = a->window.kernel_height * a->window.kernel_width;
-    int32_t channels = tt_min(CHANNELS, a->y_channels - co);
-    for (int32_t i = 0; i < a->block_count; i++) {
-        if (holds(&a->blocks[i], co) != holds(&a->blocks[i], co + 1)) { channels = 1; }
+// Weights of a block, of channels co and co + 1 or, where channels is 1, twice of co.
+static void expand_block(const work *k, const tt_weight_block *block, int32_t co, int32_t channels) {
+    const int32_t size = k->cells * block->ci_count;
+    const int8_t *w0 = block->weights + (co - block->co_start) * size, *w1 = channels == CHANNELS ? w0 + size : w0;
+    if (size == k->inputs) {
+        const int32_t left = expand_words(w0, w1, 0, size, k->weights);
+        if (left < size) { expand_weights(w0 + left, w1 + left, left, size, k->weights); }
+        return;
     }
-    for (int32_t i = k->inputs / 4 * 4; i < k->row; i += 4) { memset(k->weights + i, 0, 16); }
-    for (int32_t i = 0; i < a->block_count; i++) {
-        const tt_weight_block *block = &a->blocks[i];
-        if (!holds(block, co)) { continue; }
-        const int8_t *w0 = block->weights + (co - block->co_start) * cells * block->ci_count;
-        const int8_t *w1 = channels == CHANNELS ? w0 + cells * block->ci_count : w0;
-        if (block->ci_count == a->x_channels) {
-            expand_weights(w0, w1, 0, k->inputs, k->weights);
-            continue;
+    for (int32_t first = block->ci_start; first < k->inputs; first += k->args->x_channels) {
+        expand_weights(w0, w1, first, first + block->ci_count, k->weights);
+        w0 += block->ci_count;
+        w1 += block->ci_count;
+    }
+}
+
+// Channels co and, where it lies in the same blocks, co + 1; how many. Of one channel the weights are laid out twice.
+TT_INNER_LOOP static int32_t expand_channels(const work *k, int32_t co) {
+    const tt_weight_block *blocks = k->args->blocks, *end = blocks + k->args->block_count;
+    int32_t channels = tt_min(CHANNELS, k->args->y_channels - co);
+    for (int32_t i = k->inputs & ~3; i < 2 * k->words; i += 4) {
+        tt_store_two(k->weights + i, 0, 0, 0);
+        tt_store_two(k->weights + i, 1, 0, 0);
+    }
+    if (k->args->block_count > 1) {
+        for (const tt_weight_block *block = blocks; block != end; block++) {
+            if (holds(block, co) != holds(block, co + 1)) { channels = 1; }
         }
-        for (int32_t cell = 0; cell < cells; cell++, w0 += block->ci_count, w1 += block->ci_count) {
-            expand_weights(w0, w1, cell * a->x_channels + block->ci_start, block->ci_count, k->weights);
-        }
+    }
+    for (const tt_weight_block *block = blocks; block != end; block++) {
+        if (holds(block, co)) { expand_block(k, block, co, channels); }
     }
     return channels;
 }
 
-// Pairs of two pixels with both channels: MAC is an instruction that sets its sum to, or adds to it, two products.
-#define LOAD(a, b, from) "ldrd %[" #a "], %[" #b "], [%[" #from "]], #8\n\t"
+// Pairs of inputs of four pixels with those of both channels. MAC: an instruction that sets its sum to two products, or
+// adds them to it.
 #define SET(sum, x, w) "smuad %[" #sum "], %[" #x "], %[" #w "]\n\t"
 #define ADD(sum, x, w) "smlad %[" #sum "], %[" #x "], %[" #w "], %[" #sum "]\n\t"
-#define PAIRS(MAC)                                                                      \
-    LOAD(w0, w1, w) LOAD(x0, x1, x) MAC(s0, x0, w0) MAC(s4, x0, w1) MAC(s1, x1, w0) MAC(s5, x1, w1) \
-    LOAD(x0, x1, x) MAC(s2, x0, w0) MAC(s6, x0, w1) MAC(s3, x1, w0) MAC(s7, x1, w1)
+#define PAIRS(MAC)                                                                 \
+    "ldrd %[w0], %[w1], [%[w]], #8\n\t"                                            \
+    "ldrd %[x0], %[x1], [%[x]], #8\n\t"                                            \
+    MAC(s0, x0, w0) MAC(s4, x0, w1) MAC(s1, x1, w0) MAC(s5, x1, w1)                \
+    "ldrd %[x0], %[x1], [%[x]], #8\n\t"                                            \
+    MAC(s2, x0, w0) MAC(s6, x0, w1) MAC(s3, x1, w0) MAC(s7, x1, w1)
+#define UNIT_OF(MAC) PAIRS(MAC) PAIRS(ADD) PAIRS(ADD) PAIRS(ADD)
 
-// Sums of four pixels of a channel, then of the other. Returns where the pixels end. gcc has no register left for the
-// end of the loop, and would not load words in pairs.
-TT_ALWAYS_INLINE static inline const uint32_t *add_four(const uint32_t *x, const uint32_t *w, const uint32_t *end,
-                                                        int32_t *sums) {
-    uint32_t x0, x1, w0, w1;
-    __asm__(PAIRS(SET) PAIRS(ADD) PAIRS(ADD) PAIRS(ADD)
-            "ldr %[x0], %[end]\n\t"
-            "sub %[x0], %[x0], %[x]\n\t"
-            "lsrs %[x0], %[x0], #7\n\t"  // a unit of four pixels has 64 bytes: carry is set for an odd number of them
-            "bcs 2f\n\t"
-            "beq 3f\n"
-            "1:\t" PAIRS(ADD) PAIRS(ADD) PAIRS(ADD) PAIRS(ADD)
-            "2:\t" PAIRS(ADD) PAIRS(ADD) PAIRS(ADD) PAIRS(ADD)
-            "ldr %[x0], %[end]\n\t"
-            "cmp %[x], %[x0]\n\t"
-            "bne 1b\n"
-            "3:"
-            : [x] "+r"(x), [w] "+r"(w), [x0] "=&r"(x0), [x1] "=&r"(x1), [w0] "=&r"(w0), [w1] "=&r"(w1),
-              [s0] "=&r"(sums[0]), [s1] "=&r"(sums[1]), [s2] "=&r"(sums[2]), [s3] "=&r"(sums[3]),
-              [s4] "=&r"(sums[4]), [s5] "=&r"(sums[5]), [s6] "=&r"(sums[6]), [s7] "=&r"(sums[7])
-            : [end] "m"(end)
-            : "cc", "memory");
-    return x;
+// All the inputs of four pixels. No register is left for where they end. A unit has 64 bytes of them: shifted by 7 bits
+// what is left of them says whether their number is odd (carry), and whether there are any.
+#define FOUR_PIXELS            \
+    UNIT_OF(SET)               \
+    "ldr %[x0], %[end]\n\t"    \
+    "sub %[x0], %[x0], %[x]\n\t" \
+    "lsrs %[x0], %[x0], #7\n\t" \
+    "bcs 2f\n\t"               \
+    "beq 3f\n"                 \
+    "1:\t" UNIT_OF(ADD)        \
+    "2:\t" UNIT_OF(ADD)        \
+    "ldr %[x0], %[end]\n\t"    \
+    "cmp %[x], %[x0]\n\t"      \
+    "bne 1b\n"                 \
+    "3:\t"
+
+// Their outputs of one channel, see tinytrain/dsp_output.h; its four words lie `at` bytes into the channels. x is where
+// they go, w the bytes between pixels there. Steps of four outputs lie side by side, for cores that overlap them.
+#define TOTAL(sum) "qdadd %[" #sum "], %[w0], %[" #sum "]\n\t"
+#define MULTIPLY(sum)                             \
+    "smmlar %[w0], %[" #sum "], %[w1], %[x0]\n\t" \
+    "add %[" #sum "], %[w0], %[" #sum "], asr #31\n\t"
+#define SHIFT(sum) "asr %[" #sum "], %[" #sum "], %[x1]\n\t"
+#define CLAMP(sum) "ssat %[" #sum "], #8, %[" #sum "]\n\t"
+#define EACH(STEP, s0, s1, s2, s3) STEP(s0) STEP(s1) STEP(s2) STEP(s3)
+#define OUTPUTS(s0, s1, s2, s3, at)                \
+    "ldr %[x1], %[channels]\n\t"                   \
+    "ldrd %[w0], %[w1], [%[x1], #" at "]\n\t"      \
+    "ldrd %[x0], %[x1], [%[x1], #" at " + 8]\n\t"  \
+    EACH(TOTAL, s0, s1, s2, s3)                    \
+    EACH(MULTIPLY, s0, s1, s2, s3)                 \
+    EACH(SHIFT, s0, s1, s2, s3)                    \
+    EACH(CLAMP, s0, s1, s2, s3)                    \
+    "strb %[" #s0 "], [%[x]]\n\t"                  \
+    "strb %[" #s1 "], [%[x], %[w]]\n\t"            \
+    "add %[x], %[x], %[w], lsl #1\n\t"             \
+    "strb %[" #s2 "], [%[x]]\n\t"                  \
+    "strb %[" #s3 "], [%[x], %[w]]\n\t"
+
+#define REGISTERS                                                                                                     \
+    [x0] "=&r"(x0), [x1] "=&r"(x1), [w0] "=&r"(w0), [w1] "=&r"(w1), [s0] "=&r"(s0), [s1] "=&r"(s1), [s2] "=&r"(s2),   \
+    [s3] "=&r"(s3), [s4] "=&r"(s4), [s5] "=&r"(s5), [s6] "=&r"(s6), [s7] "=&r"(s7)
+
+// Groups of four pixels, `words` each, two channels whose outputs have the fast form. `step` bytes lie between pixels of y.
+TT_INNER_LOOP static void two_channels(const uint32_t *x, const uint32_t *weights, int32_t words, int32_t groups,
+                                       const tt_channel *channels, int8_t *y, int32_t step) {
+    for (; groups > 0; groups--, y += PIXELS * step) {
+        const uint32_t *end = x + words, *w = weights;
+        uint32_t x0, x1, w0, w1;
+        int32_t s0, s1, s2, s3, s4, s5, s6, s7;
+        __asm__ volatile(FOUR_PIXELS
+                         "ldr %[x], %[y]\n\t"
+                         "ldr %[w], %[step]\n\t"
+                         OUTPUTS(s0, s1, s2, s3, "0")
+                         "sub %[x], %[x], %[w], lsl #1\n\t"
+                         "add %[x], %[x], #1\n\t"
+                         OUTPUTS(s4, s5, s6, s7, "16")
+                         : [x] "+r"(x), [w] "+r"(w), REGISTERS
+                         : [end] "m"(end), [channels] "m"(channels), [y] "m"(y), [step] "m"(step)
+                         : "cc", "memory");
+        x = end;
+    }
 }
 
-static const uint32_t *add_one(const uint32_t *x, const uint32_t *w, const uint32_t *end, int32_t *sums) {
+// Sums of four pixels of a channel, then of the other.
+TT_INNER_LOOP static void add_four(const uint32_t *x, const uint32_t *w, const uint32_t *end, int32_t *sums) {
+    uint32_t x0, x1, w0, w1;
+    int32_t s0, s1, s2, s3, s4, s5, s6, s7;
+    __asm__(FOUR_PIXELS : [x] "+r"(x), [w] "+r"(w), REGISTERS : [end] "m"(end) : "cc", "memory");
+    sums[0] = s0, sums[1] = s1, sums[2] = s2, sums[3] = s3;
+    sums[4] = s4, sums[5] = s5, sums[6] = s6, sums[7] = s7;
+}
+
+// Sums of one pixel of both channels.
+TT_INNER_LOOP static void add_one(const uint32_t *x, const uint32_t *w, const uint32_t *end, int32_t *sums) {
     int32_t s0 = 0, s1 = 0;
     for (; x != end; x += 2, w += 4) {
-        const tt_two_words pairs = *(const tt_two_words *)x;
-        const tt_two_words even = *(const tt_two_words *)w, odd = *(const tt_two_words *)(w + 2);
-        s0 = tt_add_products(tt_first_word(pairs), tt_first_word(even), s0);
-        s1 = tt_add_products(tt_first_word(pairs), tt_second_word(even), s1);
-        s0 = tt_add_products(tt_second_word(pairs), tt_first_word(odd), s0);
-        s1 = tt_add_products(tt_second_word(pairs), tt_second_word(odd), s1);
+        uint32_t even, odd, even0, odd0, even1, odd1;
+        tt_load_two(x, 0, &even, &odd);
+        tt_load_two(w, 0, &even0, &even1);
+        tt_load_two(w, 1, &odd0, &odd1);
+        s0 = tt_add_products(odd, odd0, tt_add_products(even, even0, s0));
+        s1 = tt_add_products(odd, odd1, tt_add_products(even, even1, s1));
     }
     sums[0] = s0;
     sums[1] = s1;
-    return x;
 }
 
-// Channels co and maybe co + 1 of the tile's pixels.
-static void finish_pixels(const work *k, int32_t co, int32_t channels, int32_t count, int8_t *y) {
-    const int32_t step = k->args->y_channels;
-    const uint32_t *x = k->pixels;
-    tt_channel two[CHANNELS];
+// Outputs of the pixels of a tile, of channels co and maybe co + 1.
+TT_INNER_LOOP static void finish_pixels(const work *k, int32_t co, int32_t count, int32_t pixels, int8_t *y) {
+    const int32_t step = k->args->y_channels, words = k->words, group = PIXELS * words;
+    const uint32_t *x = k->pixels, *w = k->weights;
+    tt_channel channels[CHANNELS];
     int32_t sums[PIXELS * CHANNELS];
-    for (int32_t i = 0; i < channels; i++) { two[i] = tt_channel_of(&k->output, co + i, k->largest_bias); }
-    for (; count >= PIXELS; count -= PIXELS, y += PIXELS * step) {
-        x = add_four(x, k->weights, x + PIXELS / 2 * k->row, sums);
-        tt_finish(&k->output, &two[0], co, sums, y, step, PIXELS);
-        if (channels == CHANNELS) { tt_finish(&k->output, &two[1], co + 1, sums + PIXELS, y + 1, step, PIXELS); }
+    tt_set_channel(&channels[0], &k->output, co, k->bias_limit);
+    tt_set_channel(&channels[1], &k->output, co + count - 1, k->bias_limit);
+    const int fast = count == CHANNELS && channels[0].right != 0 && channels[1].right != 0;
+    if (fast && pixels >= PIXELS) {
+        const int32_t groups = (int32_t)((uint32_t)pixels / PIXELS);
+        two_channels(x, w, group, groups, channels, y, step);
+        x += groups * group;
+        y += groups * PIXELS * step;
+        pixels -= groups * PIXELS;
     }
-    for (; count > 0; count--, y += step) {
-        x = add_one(x, k->weights, x + k->row / 2, sums);
-        tt_finish(&k->output, &two[0], co, sums, y, step, 1);
-        if (channels == CHANNELS) { tt_finish(&k->output, &two[1], co + 1, sums + 1, y + 1, step, 1); }
+    for (int32_t at_once = 0; pixels > 0; pixels -= at_once, x += at_once * words, y += at_once * step) {
+        at_once = pixels >= PIXELS ? PIXELS : 1;
+        if (at_once == 1) {
+            add_one(x, w, x + words, sums);
+        } else {
+            add_four(x, w, x + group, sums);
+        }
+        if (fast) {
+            y[0] = tt_fast_output(&channels[0], sums[0]);
+            y[1] = tt_fast_output(&channels[1], sums[1]);
+            continue;
+        }
+        for (int32_t i = 0; i < count; i++) {
+            tt_store_any(&k->output, &channels[i], co + i, sums + i * at_once, y + i, step, at_once);
+        }
     }
 }
 
@@ -218,10 +318,9 @@ void tt_conv2d_s8(const void *args) {
     const tt_conv2d_s8_args *a = args;
     const tt_window *win = &a->window;
     const int32_t cells = win->kernel_height * win->kernel_width, pixels = win->y_height * win->y_width;
-    const int32_t inputs = cells * a->x_channels, row = (inputs + UNIT - 1) / UNIT * UNIT;
-    const int32_t padded = win->pad_top != 0 || win->pad_left != 0 ||
-                           (win->y_height - 1) * win->stride_height >= win->x_height ||
-                           (win->y_width - 1) * win->stride_width >= win->x_width;
+    const int32_t inputs = cells * a->x_channels, row = (int32_t)((uint32_t)(inputs + UNIT - 1) & ~(UNIT - 1U));
+    const int same = cells == 1 && win->pad_top == 0 && win->pad_left == 0 && win->y_height == win->x_height &&
+                     win->y_width == win->x_width && win->stride_height == 1 && win->stride_width == 1;
     uint32_t local[LOCAL_WORDS];
     int32_t room = a->scratch_bytes;
     uint32_t *weights = a->scratch;
@@ -229,10 +328,12 @@ void tt_conv2d_s8(const void *args) {
         room = (int32_t)sizeof local;
         weights = local;
     }
-    const work k = {a, {a->bias, a->multiplier, a->shift, a->y_zero_point, a->clamp_low, a->clamp_high, a->single_rounding},
-                    inputs, row, cells == 1 && !padded, tt_largest_bias(inputs), weights, weights + row};
+    const tt_output output = {a->bias, a->multiplier, a->shift, a->y_zero_point, a->clamp_low, a->clamp_high,
+                              a->single_rounding};
+    const work k = {a, output, tt_bias_limit(&output, inputs), cells, inputs, row / 2, same ? pixels * inputs : 0,
+                    weights, weights + row};
     int32_t tile = room / (2 * row) - CHANNELS;
-    if (tile < pixels) { tile = tile / PIXELS * PIXELS; }
+    if (tile < pixels) { tile = (int32_t)((uint32_t)tile & ~(PIXELS - 1U)); }
     for (int32_t first = 0; first < pixels; first += tile) {
         const int32_t count = tt_min(tile, pixels - first);
         expand_pixels(&k, first, count);
@@ -241,5 +342,5 @@ void tt_conv2d_s8(const void *args) {
             finish_pixels(&k, co, channels, count, a->y + first * a->y_channels + co);
         }
     }
-    tt_clamp_outputs(&k.output, a->y, pixels * a->y_channels);
+    tt_clamp_outputs(&output, a->y, pixels * a->y_channels);
 }
