@@ -8,6 +8,7 @@ of each; without it the one weight is whole. The integer sums do not depend on h
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,8 @@ Block = tuple[int, int, int, int]
 SUM_LIMIT = am.INT32_MAX // (255 * 128)
 # pixels and output channels that kernels expand to int16 at a time: 64 pixels, or more in so many bytes
 FEWEST_PIXELS, USEFUL_PIXELS, USEFUL_BYTES, EXPANDED_OUTPUTS = 4, 64, 8192, 2
+# bytes of four rows and four columns of a matrix product, of two pairs of int16
+LEAST_PACKED = 64
 
 
 def blocks_of(graph: Graph, node: Node) -> list[Block]:
@@ -245,7 +248,21 @@ class Conv2dInputGradient(Operator):
     def scratch(self, graph: Graph, node: Node) -> int:
         gy = windows.image_shape(graph[node.inputs[0]].shape)
         kh, kw = windows.kernel_of(graph, node, node.inputs[1])
-        return 2 * gy[2] * kh * kw  # the scaled gradients that reach one pixel of x
+        return max(LEAST_PACKED, 2 * gy[2] * kh * kw)  # the scaled gradients that reach one pixel of x
+
+    def scratch_wanted(self, graph: Graph, node: Node) -> int:
+        """Pixels by fours, each with four bytes beside its gradients, and the weights of four input channels."""
+        gy = windows.image_shape(graph[node.inputs[0]].shape)
+        pixels = windows.image_shape(node.attrs["x_shape"])
+        positions = math.prod(
+            -(-size // stride)
+            for size, stride in zip(
+                windows.kernel_of(graph, node, node.inputs[1]), windows.strides_of(node), strict=True
+            )
+        )
+        expanded = 2 * (-(-gy[2] // 4) * 4) * positions
+        tile = min(USEFUL_PIXELS, -(-pixels[0] * pixels[1] // 4) * 4)
+        return max(self.scratch(graph, node), tile * (4 + expanded) + 4 * expanded)
 
     def cost(self, graph: Graph, node: Node) -> Cost:
         gy = graph[node.inputs[0]]

@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: Apache-2.0
+// tt_conv2d_input_gradient_s16 as a product of matrices: pixels of x by input channels, summed over kernel positions and
+// output channels. Scaled gradients of a tile of pixels and the weights of four input channels are packed into scratch as
+// pairs of output channels; then 4 pixels x 2 input channels take one pass of SMLAD.
+//
+// With strides, pixels go by phases: those of one phase meet the same kernel positions, and no others.
+// Where scratch does not hold the pairs of a whole sum, sums are cut into chunks that are packed again for each tile.
+#include "tinytrain/dsp_gradient.h"
+#include "tinytrain/kernels/conv2d.h"
+
+enum {
+    TILE_CHANNELS = 4,                // input channels that are packed at a time
+    QUAD_HEADER = 4 * TT_DOT_ROWS,    // bytes before a quad's pairs: where its pixels lie in gx
+    QUAD_PAIR = 4 * TT_DOT_ROWS,      // bytes of one pair of output channels of four pixels
+    TILE_PAIR = 4 * TILE_CHANNELS,
+    FITTING_PAIRS = 254,              // 508 products of a scaled gradient and a weight fit 31 bits and a sign
+    LARGEST_FACTORS = (1 << 24) - 1,  // and so do sums of any length, where the factors in them add up to no more
+};
+
+// Pixels (first_y + i stride, first_x + j stride) and the kernel positions they meet: position (iy, ix) sees output
+// (base_y + i - iy, base_x + j - ix) with weight (first_ky + iy stride, first_kx + ix stride).
+typedef struct phase {
+    int32_t first_y, first_x, columns, pixels;
+    int32_t first_ky, first_kx, position_rows, position_columns;
+    int32_t base_y, base_x;
+} phase;
+
+typedef struct work {
+    const tt_conv2d_input_gradient_args *args;
+    uint32_t *gradients, *weights;  // packed
+    int32_t channels;               // output channels, rounded up to whole steps of the inner loop
+    int32_t fitting;                // pairs of a 32-bit sum
+    phase phase;
+    tt_rounding rounding;
+    int32_t scale;                  // 2^(32 - right): a product's rounded high word is the mantissa
+    tt_watch watch;
+} work;
+
+// --- packing ---
+
+static uint32_t scaled_pair(uint32_t gy, int32_t first, int32_t second) {
+    // factors of 15 fractional bits, << 2: the word above 2^16 keeps one more bit than the result, to round by
+    const int32_t low = __smlawb(first * 4, (int32_t)gy, 1), high = __smlawt(second * 4, (int32_t)gy, 1);
+    uint32_t pair;
+    __asm__("pkhbt %0, %1, %2, lsl #15" : "=r"(pair) : "r"(low >> 1), "r"(high));
+    return pair;
+}
+
+// Channels first..last - 1 of one pixel's output, to every fourth word; `first` is even.
+static void scale_one(const work *w, const int16_t *gy, int32_t first, int32_t last, uint32_t *out) {
+    const int32_t *factors = w->args->factors, end = tt_min(last, w->args->y_channels);
+    int32_t co = first;
+    for (; gy != 0 && co + 1 < end; co += 2, out += TT_DOT_ROWS) {
+        *out = scaled_pair(tt_word_at(gy + co), factors[co], factors[co + 1]);
+    }
+    for (; co < last; co += 2, out += TT_DOT_ROWS) {
+        *out = gy != 0 && co < end ? scaled_pair((uint32_t)gy[co], factors[co], 0) : 0;
+    }
+}
+
+// The same for four pixels; `last` is at most the number of channels, and even.
+static void scale_four(const work *w, const int16_t *const *gy, int32_t first, int32_t last, uint32_t *out) {
+    const int16_t *g0 = gy[0] + first, *g1 = gy[1] + first, *g2 = gy[2] + first, *g3 = gy[3] + first;
+    const int32_t *factors = w->args->factors + first, *const end = w->args->factors + last;
+    for (; factors < end; factors += 2, g0 += 2, g1 += 2, g2 += 2, g3 += 2, out += TT_DOT_ROWS) {
+        const int32_t even = factors[0], odd = factors[1];
+        out[0] = scaled_pair(tt_word_at(g0), even, odd);
+        out[1] = scaled_pair(tt_word_at(g1), even, odd);
+        out[2] = scaled_pair(tt_word_at(g2), even, odd);
+        out[3] = scaled_pair(tt_word_at(g3), even, odd);
+    }
+}
+
+// Pixel n of the phase: its place in gx. Beyond the last pixel the last one is repeated, all the way into gx.
+static int32_t place_of(const work *w, int32_t n) {
+    const tt_window *win = &w->args->window;
+    const phase *p = &w->phase;
+    const int32_t held = tt_min(n, p->pixels - 1), i = held / p->columns, j = held - i * p->columns;
+    const int32_t py = p->first_y + i * win->stride_height, px = p->first_x + j * win->stride_width;
+    return (py * win->x_width + px) * w->args->x_channels;
+}
+
+static const int16_t *gradient_of(const work *w, int32_t n, int32_t iy, int32_t ix) {
+    const tt_conv2d_input_gradient_args *a = w->args;
+    const phase *p = &w->phase;
+    const int32_t held = tt_min(n, p->pixels - 1), i = held / p->columns, j = held - i * p->columns;
+    const int32_t oy = p->base_y + i - iy, ox = p->base_x + j - ix;
+    if (oy < 0 || oy >= a->window.y_height || ox < 0 || ox >= a->window.y_width) { return 0; }
+    return (const int16_t *)a->gy + (oy * a->window.y_width + ox) * a->y_channels;
+}
+
+// Scaled gradients of pixels n..n + 3 at a kernel position, output channels first..last - 1, both multiples of 4.
+static void pack_gradients(const work *w, int32_t n, int32_t position, int32_t first, int32_t last, uint32_t *out) {
+    const int32_t iy = position / w->phase.position_columns, ix = position - iy * w->phase.position_columns;
+    const int16_t *gy[TT_DOT_ROWS];
+    int32_t known = 0;
+    for (int32_t r = 0; r < TT_DOT_ROWS; r++) {
+        gy[r] = gradient_of(w, n + r, iy, ix);
+        known += gy[r] != 0 ? 1 : 0;
+    }
+    const int32_t even = known == TT_DOT_ROWS ? tt_max(first, tt_min(last, w->args->y_channels & ~1)) : first;
+    if (even > first) { scale_four(w, gy, first, even, out); }
+    for (int32_t r = 0; even < last && r < TT_DOT_ROWS; r++) {
+        scale_one(w, gy[r], even, last, out + TT_DOT_ROWS / 2 * (even - first) + r);
+    }
+}
+
+// Weights of output channels in pairs, `step` bytes apart: of input channels 0 and 1, and pitch words on of 2 and 3.
+static void pack_pairs(const int8_t *weights, int32_t step, int32_t pairs, uint32_t *out, int32_t pitch) {
+    for (const uint32_t *const end = out + 2 * pairs; out < end; out += 2) {
+        const uint32_t even = tt_word_at(weights), odd = tt_word_at(weights + step);
+        const uint32_t lows = tt_pair_of_lows(even, odd), highs = tt_pair_of_highs(even, odd);
+        weights += 2 * step;
+        out[0] = tt_even_bytes(lows);
+        out[1] = tt_odd_bytes(lows);
+        out[pitch] = tt_even_bytes(highs);
+        out[pitch + 1] = tt_odd_bytes(highs);
+    }
+}
+
+// The same, weight by weight, of output channels `from` to `to` - 1 behind `out`.
+static void pack_each(const int8_t *weights, int32_t step, int32_t lanes, int32_t from, int32_t to, uint32_t *out,
+                      int32_t pitch) {
+    for (int32_t co = from; co < to; co++, weights += step) {
+        for (int32_t lane = 0; lane < lanes; lane++) {
+            const int16_t weight = weights[lane];
+            const int32_t word = (lane >> 1) * pitch + (co & ~1) + (lane & 1);
+            memcpy((char *)(out + word) + 2 * (co & 1), &weight, sizeof weight);
+        }
+    }
+}
+
+// Weights of `lanes` input channels from ci on, which lie in the same blocks, at a kernel position; output channels
+// first..last - 1, both multiples of 4.
+static void pack_weights(const work *w, int32_t ci, int32_t lanes, int32_t position, int32_t first, int32_t last,
+                         uint32_t *out, int32_t pitch) {
+    const tt_conv2d_input_gradient_args *a = w->args;
+    const tt_window *win = &a->window;
+    const int32_t iy = position / w->phase.position_columns, ix = position - iy * w->phase.position_columns;
+    const int32_t ky = w->phase.first_ky + iy * win->stride_height, kx = w->phase.first_kx + ix * win->stride_width;
+    const int32_t rest = lanes < TILE_CHANNELS ? first : tt_min(last, a->y_channels) & ~3;
+    if (rest < last) {  // what the blocks do not reach, or reach only half of
+        memset(out + rest - first, 0, sizeof(uint32_t) * (size_t)(last - rest));
+        memset(out + pitch + rest - first, 0, sizeof(uint32_t) * (size_t)(last - rest));
+    }
+    for (int32_t i = 0; i < a->block_count; i++) {
+        const tt_weight_block *block = &a->blocks[i];
+        if (ci < block->ci_start || ci >= block->ci_start + block->ci_count) { continue; }
+        const int32_t step = win->kernel_height * win->kernel_width * block->ci_count;
+        const int32_t from = tt_max(first, block->co_start), to = tt_min(last, block->co_start + block->co_count);
+        if (from >= to) { continue; }
+        const int8_t *weights = block->weights + (from - block->co_start) * step +
+                                (ky * win->kernel_width + kx) * block->ci_count + ci - block->ci_start;
+        const int32_t start = lanes < TILE_CHANNELS ? to : tt_min((from + 1) & ~1, to), end = tt_max(start, to & ~1);
+        pack_each(weights, step, lanes, from - first, start - first, out, pitch);
+        pack_pairs(weights + (start - from) * step, step, (end - start) / 2, out + start - first, pitch);
+        if (end < to) { pack_each(weights + (end - from) * step, step, lanes, end - first, to - first, out, pitch); }
+    }
+}
+
+// --- sums to mantissas ---
+
+// Sums of four pixels and two input channels; the rounding shift is between 2 and 31.
+static void store_pairs(work *w, const int32_t *sums, const int32_t *places, int32_t ci) {
+    int16_t *gx = (int16_t *)w->args->gx + ci;
+    const int32_t scale = w->scale;
+    int32_t hits = -1;
+    for (int32_t r = 0; r < TT_DOT_ROWS; r++) {
+        const uint32_t pair = tt_saturated_pair(tt_rounded_high_word(sums[2 * r], scale),
+                                                tt_rounded_high_word(sums[2 * r + 1], scale));
+        hits &= tt_watched(&w->watch, pair);
+        tt_put_word(gx + places[r], pair);
+    }
+    if (tt_watch_hit(&w->watch, hits)) { tt_watch_sums(&w->watch, sums, TT_DOT_SUMS, w->rounding.right); }
+}
+
+// Any sums of four pixels and one or two input channels.
+static void store_any(work *w, const int64_t *totals, const int32_t *places, int32_t ci, int32_t lanes) {
+    int16_t *gx = (int16_t *)w->args->gx + ci;
+    for (int32_t r = 0; r < TT_DOT_ROWS; r++) {
+        const int64_t *row = totals + TT_DOT_COLUMNS * r;
+        const uint64_t largest = tt_store_sums(&w->rounding, row, lanes, 0, gx + places[r]);
+        if (largest > w->watch.largest) { w->watch.largest = largest; }
+    }
+}
+
+// --- loops ---
+
+// The end of the run of input channels from ci on that lie in the same blocks.
+static int32_t run_end(const tt_conv2d_input_gradient_args *a, int32_t ci) {
+    int32_t end = a->x_channels;
+    for (int32_t i = 0; i < a->block_count; i++) {
+        const int32_t first = a->blocks[i].ci_start, last = first + a->blocks[i].ci_count;
+        if (first > ci) { end = tt_min(end, first); }
+        if (last > ci) { end = tt_min(end, last); }
+    }
+    return end;
+}
+
+// Two input channels of all packed quads.
+static void sum_quads(work *w, const uint32_t *weights, int32_t pairs, int32_t quads, int32_t ci, int32_t lanes) {
+    const uint32_t *quad = w->gradients;
+    const int narrow = lanes == 2 && w->fitting >= pairs && w->rounding.right >= 2 && w->rounding.right <= 31;
+    for (int32_t q = 0; q < quads; q++, quad += TT_DOT_ROWS * (pairs + 1)) {
+        const int32_t *places = (const int32_t *)quad;
+        if (narrow) {
+            int32_t sums[TT_DOT_SUMS];
+            tt_dot(quad + TT_DOT_ROWS, weights, pairs, sums);
+            store_pairs(w, sums, places, ci);
+        } else {
+            int64_t totals[TT_DOT_SUMS] = {0};
+            tt_dot_wide(quad + TT_DOT_ROWS, weights, pairs, w->fitting, totals);
+            store_any(w, totals, places, ci, lanes);
+        }
+    }
+}
+
+// Pixels first..first + 4 quads - 1 of the phase, packed, against all weights.
+static void sum_tile(work *w, int32_t first, int32_t quads, int32_t positions) {
+    const int32_t half = w->channels / 2, pairs = positions * half;
+    uint32_t *quad = w->gradients;
+    for (int32_t n = first; n < first + TT_DOT_ROWS * quads; n += TT_DOT_ROWS) {
+        for (int32_t r = 0; r < TT_DOT_ROWS; r++) { *quad++ = (uint32_t)place_of(w, n + r); }
+        for (int32_t p = 0; p < positions; p++, quad += TT_DOT_ROWS * half) {
+            pack_gradients(w, n, p, 0, w->channels, quad);
+        }
+    }
+    for (int32_t ci = 0, lanes = 0, end = 0; ci < w->args->x_channels; ci += lanes) {
+        if (ci == end) { end = run_end(w->args, ci); }
+        lanes = tt_min(TILE_CHANNELS, end - ci);
+        for (int32_t p = 0; p < positions; p++) {
+            pack_weights(w, ci, lanes, p, 0, w->channels, w->weights + p * w->channels, 2 * pairs);
+        }
+        sum_quads(w, w->weights, pairs, quads, ci, tt_min(lanes, 2));
+        if (lanes > 2) { sum_quads(w, w->weights + 2 * pairs, pairs, quads, ci + 2, lanes - 2); }
+    }
+}
+
+// Four pixels by up to four input channels, in chunks of `most` pairs.
+static void sum_pieces(work *w, int32_t n, int32_t ci, int32_t lanes, int32_t positions, int32_t most) {
+    uint32_t *weights = w->gradients + TT_DOT_ROWS * most;
+    int64_t totals[TILE_CHANNELS / TT_DOT_COLUMNS][TT_DOT_SUMS] = {{0}};
+    int32_t places[TT_DOT_ROWS];
+    for (int32_t r = 0; r < TT_DOT_ROWS; r++) { places[r] = place_of(w, n + r); }
+    for (int32_t p = 0; p < positions; p++) {
+        for (int32_t first = 0, last = 0; first < w->channels; first = last) {
+            last = tt_min(w->channels, first + 2 * most);
+            const int32_t pairs = (last - first) / 2;
+            pack_gradients(w, n, p, first, last, w->gradients);
+            pack_weights(w, ci, lanes, p, first, last, weights, 2 * pairs);
+            tt_dot_wide(w->gradients, weights, pairs, pairs, totals[0]);
+            if (lanes > 2) { tt_dot_wide(w->gradients, weights + 2 * pairs, pairs, pairs, totals[1]); }
+        }
+    }
+    store_any(w, totals[0], places, ci, tt_min(lanes, 2));
+    if (lanes > 2) { store_any(w, totals[1], places, ci + 2, lanes - 2); }
+}
+
+static void run_phase(work *w) {
+    const tt_conv2d_input_gradient_args *a = w->args;
+    const int32_t positions = w->phase.position_rows * w->phase.position_columns;
+    const int32_t pairs = positions * w->channels / 2, quads = (w->phase.pixels + TT_DOT_ROWS - 1) / TT_DOT_ROWS;
+    const int32_t left = (a->scratch_bytes - TILE_PAIR * pairs) / (QUAD_HEADER + QUAD_PAIR * pairs);
+    if (left > 0) {
+        w->gradients = (uint32_t *)(void *)a->scratch;
+        w->weights = w->gradients + tt_min(left, quads) * (QUAD_HEADER + QUAD_PAIR * pairs) / 4;
+        for (int32_t q = 0; q < quads; q += left) { sum_tile(w, TT_DOT_ROWS * q, tt_min(left, quads - q), positions); }
+        return;
+    }
+    const int32_t most = tt_min(FITTING_PAIRS, a->scratch_bytes / (QUAD_PAIR + TILE_PAIR) & ~1);
+    w->gradients = (uint32_t *)(void *)a->scratch;
+    for (int32_t n = 0; n < w->phase.pixels; n += TT_DOT_ROWS) {
+        for (int32_t ci = 0, lanes = 0, end = 0; ci < a->x_channels; ci += lanes) {
+            if (ci == end) { end = run_end(a, ci); }
+            lanes = tt_min(TILE_CHANNELS, end - ci);
+            sum_pieces(w, n, ci, lanes, positions, most);
+        }
+    }
+}
+
+// Which kernel positions (of `kernel`) see pixels first, first + stride, ...: the first of them, how many, and the
+// output that the first pixel has there.
+static int32_t positions_of(int32_t first, int32_t pad, int32_t stride, int32_t kernel, int32_t *position,
+                            int32_t *output) {
+    *position = (first + pad) % stride;
+    *output = (first + pad) / stride;
+    return *position < kernel ? (kernel - *position + stride - 1) / stride : 0;
+}
+
+void tt_conv2d_input_gradient_s16(const void *args) {
+    const tt_conv2d_input_gradient_s16_args *a = args;
+    const tt_window *win = &a->window;
+    const int32_t sums_exponent = tt_exponent_of(a->gy_exponent, a->gy_exponent_offset);
+    work w = {.args = a, .channels = (a->y_channels + 3) & ~3};
+    w.rounding = tt_gradient_begin(a->gx_exponent, sums_exponent);
+    const int32_t right = w.rounding.right;
+    w.scale = right >= 2 && right <= 31 ? 1 << (32 - right) : 0;
+    int64_t factors = 0;
+    for (int32_t co = 0; co < a->y_channels; co++) { factors += a->factors[co]; }
+    factors *= win->kernel_height * win->kernel_width;
+    w.fitting = factors <= LARGEST_FACTORS ? INT32_MAX - 1 : FITTING_PAIRS;
+    phase *p = &w.phase;
+    for (p->first_y = 0; p->first_y < tt_min(win->stride_height, win->x_height); p->first_y++) {
+        p->position_rows = positions_of(p->first_y, win->pad_top, win->stride_height, win->kernel_height,
+                                        &p->first_ky, &p->base_y);
+        for (p->first_x = 0; p->first_x < tt_min(win->stride_width, win->x_width); p->first_x++) {
+            p->position_columns = positions_of(p->first_x, win->pad_left, win->stride_width, win->kernel_width,
+                                               &p->first_kx, &p->base_x);
+            p->columns = (win->x_width - p->first_x + win->stride_width - 1) / win->stride_width;
+            p->pixels = p->columns * ((win->x_height - p->first_y + win->stride_height - 1) / win->stride_height);
+            run_phase(&w);
+        }
+    }
+    tt_exponent_end(a->gx_exponent, w.watch.largest, sums_exponent);
+}
