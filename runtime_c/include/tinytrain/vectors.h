@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Neighbouring channels that a kernel works on together. On a host a tt_vector is four or eight int32 lanes; on a
-// Cortex-M it is one int32, and what reads like vector code is plain C. No count of lanes changes a bit: integer sums
-// have no order.
+// Neighbouring channels that a kernel works on together. On a host a tt_vector is four or eight int32 lanes, also in a
+// Helium twin that asks for four; else on a Cortex-M it is one int32, and what reads like vector code is plain C. No
+// count of lanes changes a bit: integer sums have no order.
 #ifndef TINYTRAIN_VECTORS_H
 #define TINYTRAIN_VECTORS_H
 
@@ -27,6 +27,10 @@ enum { TT_VECTORS = 4, TT_LANES = TT_VECTORS * TT_VECTOR_LANES };
 #define TT_EACH_VECTOR(v, vectors) for (int32_t v = 0; v < (vectors); v++)
 #endif
 
+#if defined(__ARM_FEATURE_MVE) && TT_VECTOR_LANES == 4
+#include <arm_mve.h>
+#endif
+
 #if TT_VECTOR_LANES > 1
 typedef int32_t tt_vector __attribute__((vector_size(4 * TT_VECTOR_LANES)));
 
@@ -49,6 +53,9 @@ static inline tt_vector tt_load_s8(const int8_t *from) {
     memcpy(&low, from, TT_VECTOR_LANES);
     return (tt_vector)__builtin_ia32_pmovsxbd256((tt_sixteen_bytes)low);
 }
+#elif defined(__ARM_FEATURE_MVE) && TT_VECTOR_LANES == 4
+static inline tt_vector tt_load_s16(const int16_t *from) { return (tt_vector)vldrhq_s32(from); }
+static inline tt_vector tt_load_s8(const int8_t *from) { return (tt_vector)vldrbq_s32(from); }
 #else
 static inline tt_vector tt_load_s16(const int16_t *from) {
     tt_vector_of_s16 halves;
