@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.nets import Net
 from tests.ops.gradients import ROUNDING, STEPS, widths, with_gradient
+from tests.ops.room import room
 from tests.ops.windowed import bias_meaning, with_trained
 from tests.oracle import activation, assert_machines_equal_oracle, constant, gradient, one_node
 from tinytrain.errors import GraphError
@@ -34,6 +35,17 @@ wide = {
     "strides": st.tuples(st.integers(1, 2), st.integers(1, 2)),
     "padding": st.tuples(*[st.integers(0, 1)] * 4),
 }
+# 1 x 1 windows have kernels of their own: more pixels than a tile, channels beside the counts that tiles have
+POINTS = st.sampled_from([1, 5, 6, 7, 8, 12, 13, 16, 24, 31, 48])
+pointwise = {
+    **small,
+    "size": st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    "channels": st.tuples(POINTS, POINTS | st.sampled_from([257, 520])),
+    "kernel": st.just((1, 1)),
+    "strides": st.just((1, 1)),
+    "padding": st.just((0, 0, 0, 0)),
+}
+rooms = st.sampled_from([0, 4, 100, 1000, 40000])  # scratch bytes beyond the minimum
 shapes = st.fixed_dictionaries(small) | st.fixed_dictionaries({**small, **wide})
 cuts = st.integers(0, 9) | st.integers(0, 75)
 
@@ -130,6 +142,10 @@ def test_cutting_the_weight_changes_no_bit(case, at_co, at_ci):
 
 def input_gradient_graph(case, pieces=None, start=(-20, 0, 0), exponent=-12, dtype="int16"):
     forward, _ = build(case, pieces=pieces)
+    return *input_gradient_of(forward, case, start, exponent, dtype), forward
+
+
+def input_gradient_of(forward, case, start=(-20, 0, 0), exponent=-12, dtype="int16"):
     node = forward.node("conv2d")
     rng = np.random.default_rng(case["seed"] + 1)
     y_shape = forward["y"].shape
@@ -140,7 +156,7 @@ def input_gradient_graph(case, pieces=None, start=(-20, 0, 0), exponent=-12, dty
         {"role": Role.GRADIENT, "exponent": Exponent("state")}, Phase.BACKWARD, start,
     )  # fmt: skip
     limits = np.iinfo(dtype)
-    return graph, integers(rng, y_shape, limits.min, limits.max, dtype, case["extreme"]), forward
+    return graph, integers(rng, y_shape, limits.min, limits.max, dtype, case["extreme"])
 
 
 @given(shapes.filter(fits), cuts, cuts, st.sampled_from([-96, -20, 0, 96]), widths)
@@ -149,6 +165,36 @@ def test_input_gradient_kernel_equals_oracle(case, at_co, at_ci, start, dtype):
     ci, co = case["channels"]
     graph, gy, _ = input_gradient_graph(case, (min(at_co, co), min(at_ci, ci)), (start, 0, 0), dtype=dtype)
     assert_machines_equal_oracle(graph, {"gy": gy}, steps=3)
+
+
+@given(st.fixed_dictionaries(pointwise), cuts, cuts, st.sampled_from([-96, -25, -20, -5, 0, 20]), rooms)
+@settings(max_examples=60, deadline=None)
+def test_input_gradient_of_1x1_windows_equals_oracle(case, at_co, at_ci, start, extra):
+    ci, co = case["channels"]
+    with room("conv2d_input_gradient", extra):
+        graph, gy, _ = input_gradient_graph(case, (min(at_co, co), min(at_ci, ci)), (start, 0, 0))
+        assert_machines_equal_oracle(graph, {"gy": gy}, steps=3)
+
+
+@pytest.mark.parametrize("largest", [20000, 32767])
+def test_input_gradient_of_more_outputs_than_32_bits_surely_hold(largest):
+    case = {"size": (3, 3), "channels": (8, 600), "kernel": (1, 1), "strides": (1, 1), "padding": (0, 0, 0, 0),
+            "zero_point": 0, "extreme": True, "seed": 3}  # fmt: skip
+    with room("conv2d_input_gradient", 9000):
+        graph, gy, _ = input_gradient_graph(case)
+        assert_machines_equal_oracle(graph, {"gy": np.clip(gy, -largest, largest)}, steps=3)
+
+
+def test_input_gradient_of_the_largest_factor():
+    """A scale just below a power of two has the factor 1, which int16 has not."""
+    case = {"size": (2, 3), "channels": (7, 21), "kernel": (1, 1), "strides": (1, 1), "padding": (0, 0, 0, 0),
+            "zero_point": 0, "extreme": True, "seed": 4}  # fmt: skip
+    with room("conv2d_input_gradient", 9000):
+        forward, _ = build(case)
+        scales = np.where(np.arange(21) % 3 == 0, 1 - 2.0**-20, 0.7)
+        forward.tensors["w0"] = forward["w0"].but(quantization=Quantization(scales, 0, 0))
+        graph, gy = input_gradient_of(forward, case)
+        assert_machines_equal_oracle(graph, {"gy": gy}, steps=3)
 
 
 @given(shapes.filter(fits), cuts, cuts, st.sampled_from(["master", "stochastic", "sum"]), widths)

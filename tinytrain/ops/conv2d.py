@@ -264,6 +264,11 @@ class Conv2dInputGradient(Operator):
         tile = min(USEFUL_PIXELS, -(-pixels[0] * pixels[1] // 4) * 4)
         return max(self.scratch(graph, node), tile * (4 + expanded) + 4 * expanded)
 
+    def scratch_wanted(self, graph: Graph, node: Node) -> int:
+        gy = windows.image_shape(graph[node.inputs[0]].shape)
+        pixels = min(MOST_PIXELS, gy[0] * gy[1])
+        return max(pixels * (2 * (-(-gy[2] // 8) * 8) + 24) + 8, self.scratch(graph, node))
+
     def cost(self, graph: Graph, node: Node) -> Cost:
         gy = graph[node.inputs[0]]
         macs = gy.size // gy.shape[-1] * sum(graph[name].size for name in node.inputs[1:])
