@@ -72,6 +72,13 @@ def inputs_of(block: Block, multiplier: int) -> tuple[int, int]:
     return first, (start + count - 1) // multiplier + 1 - first
 
 
+def plane_bytes(shape: tuple[int, ...], kernel: tuple[int, int], strides: tuple[int, int]) -> int:
+    """What the windows of one channel's outputs, whole groups of four in a row, read as int16; and their weights."""
+    height = (shape[0] - 1) * strides[0] + kernel[0]
+    width = (-(-shape[1] // 4) * 4 - 1) * strides[1] + kernel[1]
+    return 2 * height * width + -(-kernel[0] * kernel[1] // 4) * 4
+
+
 @operator("depthwise_conv2d")
 class DepthwiseConv2d(Operator):
     weight_axes = (2, 2)
@@ -141,6 +148,10 @@ class DepthwiseConv2d(Operator):
         }  # fmt: skip
         return KernelCall("tt_depthwise_conv2d_s8", args)
 
+    def scratch_wanted(self, graph: Graph, node: Node) -> int:
+        y = graph.outs(node)[0]
+        return plane_bytes(y.shape, windows.kernel_of(graph, node, node.inputs[2]), windows.strides_of(node))
+
     def cost(self, graph: Graph, node: Node) -> Cost:
         kh, kw = windows.kernel_of(graph, node, node.inputs[2])
         return Cost(graph.outs(node)[0].size * kh * kw, super().cost(graph, node).bytes_moved)
@@ -193,6 +204,10 @@ class DepthwiseConv2dInputGradient(Operator):
             "gx_exponent": Ref(gx.exponent.state),
         }  # fmt: skip
         return KernelCall(kernel_for(gy, "tt_depthwise_conv2d_input_gradient"), args)
+
+    def scratch_wanted(self, graph: Graph, node: Node) -> int:
+        kernel = windows.kernel_of(graph, node, node.inputs[1])
+        return plane_bytes(graph.outs(node)[0].shape, kernel, (1, 1))
 
     def cost(self, graph: Graph, node: Node) -> Cost:
         kh, kw = windows.kernel_of(graph, node, node.inputs[1])
