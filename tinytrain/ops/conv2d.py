@@ -269,6 +269,9 @@ class Conv2dInputGradient(Operator):
         pixels = min(MOST_PIXELS, gy[0] * gy[1])
         return max(pixels * (2 * (-(-gy[2] // 8) * 8) + 24) + 8, self.scratch(graph, node))
 
+    def scratch_wanted(self, graph: Graph, node: Node) -> int:
+        return 2 * self.scratch(graph, node)
+
     def cost(self, graph: Graph, node: Node) -> Cost:
         gy = graph[node.inputs[0]]
         macs = gy.size // gy.shape[-1] * sum(graph[name].size for name in node.inputs[1:])

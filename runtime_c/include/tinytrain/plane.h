@@ -63,6 +63,7 @@ TT_ALWAYS_INLINE static inline void tt_add_any_windows(const int16_t *x, int32_t
     case 3 * 4 + 2: tt_add_windows(x, x_step, w, height, 3, 2, sums); break;
     case 5 * 4 + 1: tt_add_windows(x, x_step, w, height, 5, 1, sums); break;
     case 7 * 4 + 1: tt_add_windows(x, x_step, w, height, 7, 1, sums); break;
+    case 7 * 4 + 2: tt_add_windows(x, x_step, w, height, 7, 2, sums); break;
     default: tt_add_windows(x, x_step, w, height, width, stride, sums); break;
     }
 }

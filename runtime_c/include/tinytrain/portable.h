@@ -59,4 +59,16 @@ static inline int8_t tt_fast_output(const tt_channel *c, int32_t total) {
     return (int8_t)tt_saturate8((high + (high >> 31) + c->addend) >> c->right);
 }
 
+// --- 16-bit mantissas of 32-bit sums ---
+
+// The largest magnitude so far, below 2^31: rarely changed, so seen with one comparison.
+static inline void tt_see(uint32_t *largest, int32_t value) {
+    if ((uint32_t)value + *largest > 2 * *largest) { *largest = (uint32_t)tt_magnitude(value); }
+}
+
+// Half up, 1 <= right <= 31.
+static inline int16_t tt_mantissa_of(int32_t value, int32_t right) {
+    return (int16_t)tt_saturate16(((value >> (right - 1)) + 1) >> 1);
+}
+
 #endif
