@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// tt_update_element with what one channel's elements share prepared: the updates of masters and of int16 weights that a
+// 32-bit core can do with one long multiplication. The others take the general way.
+#ifndef TINYTRAIN_FAST_UPDATE_H
+#define TINYTRAIN_FAST_UPDATE_H
+
+#include "tinytrain/clipping.h"
+#include "tinytrain/update.h"
+
+typedef struct tt_fast_rate {
+    tt_rate rate;
+    int32_t half, right;  // of the product's high word; right = 0: the general way
+} tt_fast_rate;
+
+// The fast way rounds half up, neither clips nor decays, and its sums need no reduction.
+static inline tt_fast_rate tt_fast_rate_of(const tt_update *u, int32_t channel) {
+    tt_fast_rate fast = {tt_rate_of_channel(u, channel), 0, 0};
+    const int32_t right = fast.rate.mantissa != 0 ? 31 - fast.rate.exponent - 32 : 1;
+    const int known = u->mode == TT_UPDATE_MASTER8 || u->mode == TT_UPDATE_WEIGHT16;
+    if (known && u->clip == 0 && u->decay_multiplier == 0 && u->total_shift == 0 && right >= 1 && right <= 30) {
+        fast.half = 1 << (right - 1), fast.right = right;
+    }
+    return fast;
+}
+
+// `total`: the exact sum for element `index`.
+static inline void tt_fast_update(const tt_update *u, const tt_fast_rate *fast, uint32_t index, int32_t total) {
+    const int32_t high = (int32_t)(((int64_t)total * fast->rate.mantissa) >> 32);
+    const int32_t delta = (high + fast->half) >> fast->right;
+    if (u->mode == TT_UPDATE_MASTER8) {
+        int8_t *weight = (int8_t *)u->parameter + index, *master = (int8_t *)u->master + index;
+        const int32_t fine = tt_clamp(*weight * 256 + *master - delta, -127 * 256, 127 * 256);
+        *weight = (int8_t)((fine + 128) >> 8);
+        *master = (int8_t)fine;  // what is left is the low byte
+    } else {
+        int16_t *weight = (int16_t *)u->parameter + index;
+        *weight = (int16_t)tt_clamp(*weight - delta, -127 * 256, 127 * 256);
+    }
+}
+
+#endif
