@@ -112,20 +112,26 @@ static uint64_t pixel_of_many(const tt_depthwise_conv2d_input_gradient_args *a, 
     return largest;
 }
 
-static inline void tt_depthwise_conv2d_input_gradient(const tt_depthwise_conv2d_input_gradient_args *a) {
-    const int32_t sums_exponent = tt_exponent_of(a->gy_exponent, a->gy_exponent_offset);
-    const tt_rounding rounding = tt_gradient_begin(a->gx_exponent, sums_exponent);
+// After the begin of a step; ends it.
+static inline void tt_depthwise_input_gradients(const tt_depthwise_conv2d_input_gradient_args *a,
+                                                const tt_rounding *rounding, int32_t sums_exponent) {
     uint64_t largest = 0;
     int32_t index = 0;
     for (int32_t py = 0; py < a->window.x_height; py++) {
         for (int32_t px = 0; px < a->window.x_width; px++, index += a->x_channels) {
             const tt_cover at = tt_cover_of(&a->window, py, px);
             const uint64_t magnitude =
-                a->channel_multiplier == 1 ? pixel(a, &at, &rounding, index) : pixel_of_many(a, &at, &rounding, index);
+                a->channel_multiplier == 1 ? pixel(a, &at, rounding, index) : pixel_of_many(a, &at, rounding, index);
             if (magnitude > largest) { largest = magnitude; }
         }
     }
     tt_exponent_end(a->gx_exponent, largest, sums_exponent);
+}
+
+static inline void tt_depthwise_conv2d_input_gradient(const tt_depthwise_conv2d_input_gradient_args *a) {
+    const int32_t sums_exponent = tt_exponent_of(a->gy_exponent, a->gy_exponent_offset);
+    const tt_rounding rounding = tt_gradient_begin(a->gx_exponent, sums_exponent);
+    tt_depthwise_input_gradients(a, &rounding, sums_exponent);
 }
 
 #endif
