@@ -251,26 +251,18 @@ class Conv2dInputGradient(Operator):
         return max(LEAST_PACKED, 2 * gy[2] * kh * kw)  # the scaled gradients that reach one pixel of x
 
     def scratch_wanted(self, graph: Graph, node: Node) -> int:
-        """Pixels by fours, each with four bytes beside its gradients, and the weights of four input channels."""
+        """A tile of pixels, each with the gradients that reach it and a few words, and the weights of some inputs."""
         gy = windows.image_shape(graph[node.inputs[0]].shape)
         pixels = windows.image_shape(node.attrs["x_shape"])
-        positions = math.prod(
+        reach = math.prod(
             -(-size // stride)
             for size, stride in zip(
                 windows.kernel_of(graph, node, node.inputs[1]), windows.strides_of(node), strict=True
             )
         )
-        expanded = 2 * (-(-gy[2] // 4) * 4) * positions
+        expanded = 2 * (-(-gy[2] // 8) * 8) * reach
         tile = min(USEFUL_PIXELS, -(-pixels[0] * pixels[1] // 4) * 4)
-        return max(self.scratch(graph, node), tile * (4 + expanded) + 4 * expanded)
-
-    def scratch_wanted(self, graph: Graph, node: Node) -> int:
-        gy = windows.image_shape(graph[node.inputs[0]].shape)
-        pixels = min(MOST_PIXELS, gy[0] * gy[1])
-        return max(pixels * (2 * (-(-gy[2] // 8) * 8) + 24) + 8, self.scratch(graph, node))
-
-    def scratch_wanted(self, graph: Graph, node: Node) -> int:
-        return 2 * self.scratch(graph, node)
+        return max(2 * self.scratch(graph, node), tile * (24 + expanded) + 4 * expanded)
 
     def cost(self, graph: Graph, node: Node) -> Cost:
         gy = graph[node.inputs[0]]
