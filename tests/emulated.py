@@ -74,10 +74,20 @@ def _finish(job: subprocess.Popen[str]) -> None:
     assert job.returncode == 0, errors[:3000]
 
 
+def memory_of(board: Board) -> int:
+    """Bytes for a program: its memory, its constants, and the arguments of its kernels."""
+    return min(LARGEST_MEMORY, board.sram.size - STACK_BYTES - 4096)
+
+
+def fits(program: Program, board: Board) -> bool:
+    """Whether a board can hold a program, with room for guards and arguments."""
+    return sum(program.sizes.values()) + program.constant_bytes + 8192 <= memory_of(board)
+
+
 def _table(board: Board) -> str:
     lines = [f"void {kernel}(const void *args);" for kernel in runtime_c.kernels()]
     names = ", ".join(runtime_c.kernels())
-    size = min(LARGEST_MEMORY, board.sram.size - STACK_BYTES - 4096)
+    size = memory_of(board)
     return "\n".join(["#include <stdint.h>", f"#define MEMORY_BYTES {size}", *lines,
                       f"static void (*const kernels[])(const void *) = {{{names}}};", ""])  # fmt: skip
 

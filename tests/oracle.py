@@ -11,7 +11,7 @@ from typing import Any
 import cffi
 import numpy as np
 
-from tests.emulated import EmulatedMachine
+from tests.emulated import EmulatedMachine, fits
 from tinytrain import runtime_c
 from tinytrain.boards import load
 from tinytrain.graph import Exponent, Graph, Node, Phase, Quantization, Role, Tensor, verify
@@ -77,7 +77,8 @@ def machines_of(program: Program) -> Iterator[tuple[str, Machine]]:
         if name == "host":
             yield name, Machine(program)
         elif name in CORES:
-            if _has_twins(program, load(CORES[name]).variants):
+            board = load(CORES[name])
+            if _has_twins(program, board.variants) and fits(program, board):
                 yield name, EmulatedMachine(program, CORES[name])
         elif name == "ref" or _has_twins(program, (name, "ref")):
             yield name, Machine(program, native(name))

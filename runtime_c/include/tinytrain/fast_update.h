@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// tt_update_element with what one channel's elements share prepared: the updates of masters and of int16 weights that a
-// 32-bit core can do with one long multiplication. The others take the general way.
+// tt_update_element with what one channel's elements share prepared: the updates of masters, of int16 weights and of
+// biases that a 32-bit core can do with one long multiplication. The others take the general way.
 #ifndef TINYTRAIN_FAST_UPDATE_H
 #define TINYTRAIN_FAST_UPDATE_H
 
@@ -16,7 +16,7 @@ typedef struct tt_fast_rate {
 static inline tt_fast_rate tt_fast_rate_of(const tt_update *u, int32_t channel) {
     tt_fast_rate fast = {tt_rate_of_channel(u, channel), 0, 0};
     const int32_t right = fast.rate.mantissa != 0 ? 31 - fast.rate.exponent - 32 : 1;
-    const int known = u->mode == TT_UPDATE_MASTER8 || u->mode == TT_UPDATE_WEIGHT16;
+    const int known = u->mode == TT_UPDATE_MASTER8 || u->mode == TT_UPDATE_WEIGHT16 || u->mode == TT_UPDATE_BIAS;
     if (known && u->clip == 0 && u->decay_multiplier == 0 && u->total_shift == 0 && right >= 1 && right <= 30) {
         fast.half = 1 << (right - 1), fast.right = right;
     }
@@ -36,6 +36,21 @@ static inline void tt_fast_update(const tt_update *u, const tt_fast_rate *fast, 
         int16_t *weight = (int16_t *)u->parameter + index;
         *weight = (int16_t)tt_clamp(*weight - delta, -127 * 256, 127 * 256);
     }
+}
+
+// The same for a bias of the mode TT_UPDATE_BIAS; its two parts need no more than a carry where no clamp is near.
+static inline void tt_fast_bias_update(const tt_update *u, const tt_fast_rate *fast, uint32_t index, int32_t total) {
+    int32_t *bias = (int32_t *)u->parameter + index;
+    int16_t *master = (int16_t *)u->master + index;
+    const int32_t high = (int32_t)(((int64_t)total * fast->rate.mantissa) >> 32);
+    const int32_t delta = (high + fast->half) >> fast->right;
+    if (*bias > 1 << 30 || *bias < -(1 << 30)) {
+        tt_apply_delta(u, index, delta);
+        return;
+    }
+    const int32_t fine = *master - delta, carry = (fine + 32768) >> 16;
+    *bias += carry;
+    *master = (int16_t)(fine - carry * 65536);
 }
 
 #endif

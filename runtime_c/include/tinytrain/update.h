@@ -32,8 +32,8 @@ static inline tt_rate tt_product(uint32_t mantissa, int32_t exponent, int32_t mu
     const uint64_t product = (uint64_t)mantissa * (uint32_t)multiplier;
     tt_rate rate = {0};
     if (product != 0) {
-        const int32_t small = product < ((uint64_t)1 << 61) ? 1 : 0;
-        rate.mantissa = (int32_t)(product >> (31 - small));
+        const int small = product < ((uint64_t)1 << 61);
+        rate.mantissa = small ? (int32_t)(product >> 30) : (int32_t)(product >> 31);  // two shifts by constants
         rate.exponent = exponent + shift - small;
     }
     return rate;
