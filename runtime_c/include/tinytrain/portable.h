@@ -25,10 +25,18 @@ static inline int32_t tt_saturate16(int32_t x) {
 #endif
 }
 
-// floor((x y + 2^31) / 2^32)
+// floor((x y + 2^31) / 2^32), y >= 0
 static inline int32_t tt_high_word(int32_t x, int32_t y) {
+#if defined(__ARM_ARCH_6M__)  // has no long multiplication
+    const uint32_t x_low = (uint32_t)x & 0xFFFF, y_low = (uint32_t)y & 0xFFFF, y_high = (uint32_t)y >> 16;
+    const int32_t first = (x >> 16) * (int32_t)y_low;
+    const uint32_t second = x_low * y_high + ((x_low * y_low) >> 16);
+    const uint32_t carry = (((uint32_t)first & 0xFFFF) + (second & 0xFFFF) + 0x8000) >> 16;
+    return (x >> 16) * (int32_t)y_high + (first >> 16) + (int32_t)(second >> 16) + (int32_t)carry;
+#else
     const int64_t product = (int64_t)x * y;
     return (int32_t)(product >> 32) + (int32_t)((uint32_t)product >> 31);
+#endif
 }
 
 // How the sums of one output channel become outputs. right = 0: by tt_output_of, with `start` for the zero point alone.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// tt_conv2d_s8 for a scalar core: 2 pixels x 2 output channels share each load. x is taken as it is; its zero point times
-// the sum of the weights is where a channel's sums start. Where a weight is cut between inputs, those of a pair are
-// brought together in scratch. Pixels of a 1 x 1 window are read in place, those of larger ones are gathered in scratch,
-// with the zero point as padding.
+// tt_conv2d_s8 for a scalar core: 2 pixels x 2 output channels share each load. x is taken as it is; its zero point
+// times the sum of the weights is where a channel's sums start. Where a weight is cut between inputs, those of a pair
+// are brought together in scratch. Pixels of a 1 x 1 window are read in place, those of larger ones are gathered in
+// scratch, with the zero point as padding.
 #include <string.h>
 
 #include "tinytrain/kernels/conv2d.h"
@@ -28,6 +28,25 @@ typedef struct sums {
     int32_t s00, s01, s10, s11;
 } sums;
 
+#if defined(__ARM_ARCH_6M__)
+// Eight registers hold two sums: one channel at a time.
+TT_INNER_LOOP static void add_channel(const int8_t *x, const int8_t *x1, const int8_t *w, int32_t count,
+                                      int32_t *first, int32_t *second) {
+    int32_t s = *first, s1 = *second;
+    for (int32_t i = count - 1; i >= 0; i--) {
+        const int32_t weight = w[i];
+        s += x[i] * weight;
+        s1 += x1[i] * weight;
+    }
+    *first = s, *second = s1;
+}
+
+static inline void add_products(const int8_t *x, const int8_t *x1, const int8_t *w, const int8_t *w1, int32_t count,
+                                sums *to) {
+    add_channel(x, x1, w, count, &to->s00, &to->s10);
+    add_channel(x, x1, w1, count, &to->s01, &to->s11);
+}
+#else
 TT_ALWAYS_INLINE static inline void add_products(const int8_t *x, const int8_t *x1, const int8_t *w, const int8_t *w1,
                                                  int32_t count, sums *to) {
     int32_t s00 = to->s00, s01 = to->s01, s10 = to->s10, s11 = to->s11;
@@ -39,18 +58,21 @@ TT_ALWAYS_INLINE static inline void add_products(const int8_t *x, const int8_t *
     for (; count >= 8; count -= 8, x += 8, x1 += 8, w += 8, w1 += 8) {
         TT_STEP(0) TT_STEP(1) TT_STEP(2) TT_STEP(3) TT_STEP(4) TT_STEP(5) TT_STEP(6) TT_STEP(7)
     }
-    if (count & 4) {
-        TT_STEP(0) TT_STEP(1) TT_STEP(2) TT_STEP(3)
-        x += 4, x1 += 4, w += 4, w1 += 4;
+    if (count > 0) {
+        if (count & 4) {
+            TT_STEP(0) TT_STEP(1) TT_STEP(2) TT_STEP(3)
+            x += 4, x1 += 4, w += 4, w1 += 4;
+        }
+        if (count & 2) {
+            TT_STEP(0) TT_STEP(1)
+            x += 2, x1 += 2, w += 2, w1 += 2;
+        }
+        if (count & 1) { TT_STEP(0) }
     }
-    if (count & 2) {
-        TT_STEP(0) TT_STEP(1)
-        x += 2, x1 += 2, w += 2, w1 += 2;
-    }
-    if (count & 1) { TT_STEP(0) }
 #undef TT_STEP
     to->s00 = s00, to->s01 = s01, to->s10 = s10, to->s11 = s11;
 }
+#endif
 
 static int8_t output_of(const tt_output *output, const pair *p, int32_t which, int32_t sum) {
     const tt_channel *channel = &p->channels[which];

@@ -60,7 +60,8 @@ TT_INNER_LOOP static void store_phase(work *k, int32_t channel, const axis *rows
     const tt_window *win = &a->window;
     const int32_t next = win->stride_width * a->x_channels;
     const int32_t first = (rows->first * win->x_width + columns->first) * a->x_channels + channel;
-    const int32_t top = rows->q - rows->terms + 1 - k->plane.top, left = columns->q - columns->terms + 1 - k->plane.left;
+    const int32_t top = rows->q - rows->terms + 1 - k->plane.top;
+    const int32_t left = columns->q - columns->terms + 1 - k->plane.left;
     int16_t *gx_row = (int16_t *)a->gx + first;
     const int16_t *g_row = k->plane.at + top * k->plane.step + left;
     uint32_t largest = 0;
@@ -83,7 +84,7 @@ TT_INNER_LOOP static void store_phase(work *k, int32_t channel, const axis *rows
     if (magnitude > k->largest) { k->largest = magnitude; }
 }
 
-static void store_channel(work *k, const tt_depthwise_block *block, int32_t c) {
+TT_INNER_LOOP static void store_channel(work *k, const tt_depthwise_block *block, int32_t c) {
     const tt_depthwise_conv2d_input_gradient_args *a = k->args;
     const tt_window *win = &a->window;
     const int32_t channel = block->start + c, multiplier = a->factors[channel] << (32 - k->right);

@@ -96,7 +96,7 @@ static void store_slow(const work *k, const tt_channel *channel, const tt_depthw
     }
 }
 
-static void store_channel(work *k, const tt_depthwise_block *block, int32_t c) {
+TT_INNER_LOOP static void store_channel(work *k, const tt_depthwise_block *block, int32_t c) {
     const tt_depthwise_conv2d_s8_args *a = k->args;
     const tt_window *win = &a->window;
     const int32_t co = block->start + c, window = win->kernel_height * win->kernel_width;
