@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fits tinytrain/planner/costs.json to counts of emulated boards. Run as `make bench BENCH=--fit`.
 
-Every kernel's calls, of several models and schemes, give one equation each. Per kernel and window, and per kernel with
-all its windows, the non-negative combination of a few features is taken that predicts each call best from the others.
-Works that were not fitted to are estimated at the end, and how far off that is stands in the file.
+Every kernel's calls, of several models and schemes, give one equation each. Per kernel, and per window of a kernel
+where there are enough calls, the non-negative combination of a few features is taken that predicts each call best from
+the rest. Works that were not fitted to are estimated at the end, and how far off that is stands in the file.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import itertools
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ from tinytrain.train import Loss, Optimizer
 
 BOARDS = ("rp2040", "mps2-an385", "mps2-an386", "mps2-an500", "mps2-an505", "mps3-an547")
 MOST_TERMS = 3
+ENOUGH_CALLS = 6  # different ones, for coefficients of their own
+LARGEST_CALL = 0.3  # of the cheapest call's cost may not depend on its size
 PREFERRED = ("mac", "read", "write", "weight", "vector", "call")  # of features that predict equally well
 TINY = "mlperf_tiny/"
 KWS, RESNET, AUTO, VWW = (f"{TINY}{name}.tflite" for name in ("kws_dscnn_int8", "ic_resnet8_int8", "ad01_int8",
@@ -87,12 +89,39 @@ def _usable(work: Work) -> bool:
 
 
 def fitted_kernels(samples: Sequence[Sample]) -> dict[str, dict[str, float]]:
-    """Coefficients by label, by kernel, and for any kernel."""
+    """Coefficients by label, by kernel, and for any kernel.
+
+    A window of which there are few calls gets the kernel's coefficients, scaled to what its own calls cost.
+    """
+    by_kernel, by_label = _grouped(samples, lambda row: row.kernel), _grouped(samples, lambda row: row.label)
+    found = {costs.ANY: combination(samples)}
+    found |= {kernel: combination(group) for kernel, group in by_kernel.items()}
+    for label, group in by_label.items():
+        own = _different(group) >= ENOUGH_CALLS
+        found[label] = combination(group) if own else scaled(found[group[0][0].kernel], group)
+    return dict(sorted(found.items()))
+
+
+def _grouped(samples: Sequence[Sample], key: Callable[[Row], str]) -> dict[str, list[Sample]]:
     groups: dict[str, list[Sample]] = defaultdict(list)
     for row, count in samples:
-        for key in dict.fromkeys((row.label, row.kernel, costs.ANY)):
-            groups[key].append((row, count))
-    return {key: combination(group) for key, group in sorted(groups.items())}
+        groups[key(row)].append((row, count))
+    return groups
+
+
+def _different(samples: Sequence[Sample]) -> int:
+    return len({tuple(sorted(costs.features(row).items())) for row, _ in samples})
+
+
+def scaled(terms: Mapping[str, float], samples: Sequence[Sample]) -> dict[str, float]:
+    """The terms, times what the samples cost over what the terms give for them."""
+    given = sum(sum(value * costs.features(row).get(name, 0.0) for name, value in terms.items()) for row, _ in samples)
+    factor = sum(count for _, count in samples) / given
+    return {name: _rounded(value * factor) for name, value in terms.items()}
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.5g}")
 
 
 def combination(samples: Sequence[Sample]) -> dict[str, float]:
@@ -103,14 +132,17 @@ def combination(samples: Sequence[Sample]) -> dict[str, float]:
     columns = {name: np.array([each.get(name, 0.0) for each in given]) for name in names}
     weights = 1 / np.sqrt(counts)
     best: tuple[float, dict[str, float]] | None = None
-    most = min(MOST_TERMS, max(1, len({tuple(sorted(each.items())) for each in given}) - 1))
+    most = min(MOST_TERMS, max(1, _different(samples) // 2))
     for terms in (chosen for size in range(1, most + 1) for chosen in itertools.combinations(names, size)):
         if terms == ("call",):
             continue  # a call that costs the same whatever its size is no model
         matrix = np.stack([columns[name] for name in terms], 1) * weights[:, None]
         solved = _left_out(matrix, counts * weights)
-        if solved is not None and (best is None or solved[0] < 0.98 * best[0]):
-            best = solved[0], {name: float(f"{value:.5g}") for name, value in zip(terms, solved[1], strict=True)}
+        if solved is None or (best is not None and solved[0] >= 0.98 * best[0]):
+            continue
+        found = {name: _rounded(value) for name, value in zip(terms, solved[1], strict=True)}
+        if found.get("call", 0.0) <= LARGEST_CALL * counts.min():
+            best = solved[0], found
     assert best is not None
     return best[1]
 
