@@ -34,6 +34,8 @@ from tinytrain.ops.training import TrainingBuilder
 from tinytrain.ops.updates import add_updates, update_args, updated
 
 Block = tuple[int, int]
+# what kernels expand to int16 at a time
+EXPANDED_CHANNELS, EXPANDED_OUTPUTS, MOST_EXPANDED_BYTES = 4, 4, 16384
 # so many products of a weight and a gradient fit 32 bits
 GRADIENT_SUM_LIMIT = am.INT32_MAX // (128 * 32768)
 
@@ -149,8 +151,15 @@ class DepthwiseConv2d(Operator):
         return KernelCall("tt_depthwise_conv2d_s8", args)
 
     def scratch_wanted(self, graph: Graph, node: Node) -> int:
-        y = graph.outs(node)[0]
-        return plane_bytes(y.shape, windows.kernel_of(graph, node, node.inputs[2]), windows.strides_of(node))
+        """Neighbouring channels of the image and its border as int16, and their weights; more than 16 KB help little.
+
+        Or a channel's planes of the scalar kernels.
+        """
+        kernel, strides = windows.kernel_of(graph, node, node.inputs[2]), windows.strides_of(node)
+        height, y = graph[node.inputs[0]].shape[0], graph.outs(node)[0]
+        columns = (-(-y.shape[1] // EXPANDED_OUTPUTS) * EXPANDED_OUTPUTS - 1) * strides[1] + kernel[1] + 1
+        expanded = 2 * EXPANDED_CHANNELS * (height * columns + kernel[0] * 2 * kernel[1])
+        return max(min(expanded, MOST_EXPANDED_BYTES), plane_bytes(y.shape, kernel, strides))
 
     def cost(self, graph: Graph, node: Node) -> Cost:
         kh, kw = windows.kernel_of(graph, node, node.inputs[2])

@@ -13,23 +13,34 @@ typedef struct tt_channel {
     int32_t twice_bias, multiplier, addend, right;
 } tt_channel;
 
-enum { TT_MOST_RIGHT = 22 };  // so that the zero point, raised by it, is below 2^30
+enum { TT_MOST_RIGHT = 22, TT_MOST_PRODUCTS = 16383, TT_LARGEST_PRODUCT = 255 * 128 };
 
-// Biases from its negative on and below it leave totals of 30 bits: 2^30 less the largest sum of so many products of a
-// weight and an input.
-static inline int32_t tt_bias_limit(const tt_output *o, int32_t products) {
-    return products < 16384 && !o->single_rounding ? (1 << 30) - products * 255 * 128 : 0;
+// A channel without this form may still have one output whatever its sum, so far outside lies its bias, or so small are
+// its weights: outputs never fall where sums rise. Such channels are not rare.
+TT_INNER_LOOP static void tt_set_constant_channel(tt_channel *c, const tt_output *o, int32_t channel, int32_t products) {
+    const int32_t largest = products * TT_LARGEST_PRODUCT, y = tt_output_of(o, largest, channel);
+    c->right = 0;
+    if (o->shift[channel] <= 0 && tt_output_of(o, -largest, channel) == y) {
+        c->twice_bias = c->multiplier = 0;
+        c->addend = 4 * y + 2;
+        c->right = 2;
+    }
 }
 
-static inline void tt_set_channel(tt_channel *c, const tt_output *o, int32_t channel, int32_t bias_limit) {
+// products: of weights and inputs in a sum.
+static inline void tt_set_channel(tt_channel *c, const tt_output *o, int32_t channel, int32_t products) {
     const int32_t bias = o->bias[channel], right = -o->shift[channel];
+    const uint32_t limit = (1U << 30) - (uint32_t)products * TT_LARGEST_PRODUCT;
     c->right = 0;
-    if ((uint32_t)(right - 1) < TT_MOST_RIGHT && (uint32_t)(bias + bias_limit) < 2 * (uint32_t)bias_limit) {
-        c->twice_bias = 2 * bias;
-        c->multiplier = o->multiplier[channel];
-        c->addend = (2 * o->zero_point + 1) * (1 << (right - 1));
-        c->right = right;
+    if (o->single_rounding || products > TT_MOST_PRODUCTS) { return; }
+    if ((uint32_t)(right - 1) >= TT_MOST_RIGHT || (uint32_t)bias + limit >= 2 * limit) {
+        tt_set_constant_channel(c, o, channel, products);
+        return;
     }
+    c->twice_bias = 2 * bias;
+    c->multiplier = o->multiplier[channel];
+    c->addend = (2 * o->zero_point + 1) * (1 << (right - 1));
+    c->right = right;
 }
 
 // An output before its clamp. Below zero ties go away from zero: one less is added. The total's sign will do: where it
@@ -45,6 +56,45 @@ static inline int8_t tt_fast_output(const tt_channel *c, int32_t sum) {
     int32_t y;
     __asm__("ssat %0, #8, %1" : "=r"(y) : "r"(tt_unclamped(c, sum)));
     return (int8_t)y;
+}
+
+// Four outputs of a channel whose `right` is not 0, `step` bytes apart; steps lie side by side for cores that overlap
+// them, and gcc would take more registers.
+TT_ALWAYS_INLINE static inline void tt_store_four(const tt_channel *c, int32_t s0, int32_t s1, int32_t s2, int32_t s3,
+                                                  int8_t *y, int32_t step) {
+    int32_t a, b, d, e;
+    __asm__ volatile(
+        "ldrd %[a], %[b], [%[c]]\n\t"
+        "ldrd %[d], %[e], [%[c], #8]\n\t"
+        "qdadd %[s0], %[a], %[s0]\n\t"
+        "qdadd %[s1], %[a], %[s1]\n\t"
+        "qdadd %[s2], %[a], %[s2]\n\t"
+        "qdadd %[s3], %[a], %[s3]\n\t"
+        "smmlar %[a], %[s0], %[b], %[d]\n\t"
+        "add %[s0], %[a], %[s0], asr #31\n\t"
+        "smmlar %[a], %[s1], %[b], %[d]\n\t"
+        "add %[s1], %[a], %[s1], asr #31\n\t"
+        "smmlar %[a], %[s2], %[b], %[d]\n\t"
+        "add %[s2], %[a], %[s2], asr #31\n\t"
+        "smmlar %[a], %[s3], %[b], %[d]\n\t"
+        "add %[s3], %[a], %[s3], asr #31\n\t"
+        "asr %[s0], %[s0], %[e]\n\t"
+        "asr %[s1], %[s1], %[e]\n\t"
+        "asr %[s2], %[s2], %[e]\n\t"
+        "asr %[s3], %[s3], %[e]\n\t"
+        "ssat %[s0], #8, %[s0]\n\t"
+        "ssat %[s1], #8, %[s1]\n\t"
+        "ssat %[s2], #8, %[s2]\n\t"
+        "ssat %[s3], #8, %[s3]\n\t"
+        "strb %[s0], [%[y]]\n\t"
+        "strb %[s1], [%[y], %[step]]\n\t"
+        "add %[a], %[y], %[step], lsl #1\n\t"
+        "strb %[s2], [%[a]]\n\t"
+        "strb %[s3], [%[a], %[step]]\n\t"
+        : [a] "=&r"(a), [b] "=&r"(b), [d] "=&r"(d), [e] "=&r"(e), [s0] "+r"(s0), [s1] "+r"(s1), [s2] "+r"(s2),
+          [s3] "+r"(s3)
+        : [c] "r"(c), [y] "r"(y), [step] "r"(step)
+        : "memory");
 }
 
 // `count` outputs of any channel, `step` bytes apart.

@@ -12,7 +12,6 @@ enum { PIXELS = 4, CHANNELS = 2, UNIT = 8, LOCAL_WORDS = 96 };
 typedef struct work {
     const tt_conv2d_s8_args *args;
     tt_output output;
-    int32_t bias_limit;  // for tt_channel_of
     int32_t cells;       // of a window
     int32_t inputs;      // of one output
     int32_t words;       // half as many, rounded up to whole units: of an expanded pixel
@@ -286,8 +285,8 @@ TT_INNER_LOOP static void finish_pixels(const work *k, int32_t co, int32_t count
     const uint32_t *x = k->pixels, *w = k->weights;
     tt_channel channels[CHANNELS];
     int32_t sums[PIXELS * CHANNELS];
-    tt_set_channel(&channels[0], &k->output, co, k->bias_limit);
-    tt_set_channel(&channels[1], &k->output, co + count - 1, k->bias_limit);
+    tt_set_channel(&channels[0], &k->output, co, k->inputs);
+    tt_set_channel(&channels[1], &k->output, co + count - 1, k->inputs);
     const int fast = count == CHANNELS && channels[0].right != 0 && channels[1].right != 0;
     if (fast && pixels >= PIXELS) {
         const int32_t groups = (int32_t)((uint32_t)pixels / PIXELS);
@@ -330,7 +329,7 @@ void tt_conv2d_s8(const void *args) {
     }
     const tt_output output = {a->bias, a->multiplier, a->shift, a->y_zero_point, a->clamp_low, a->clamp_high,
                               a->single_rounding};
-    const work k = {a, output, tt_bias_limit(&output, inputs), cells, inputs, row / 2, same ? pixels * inputs : 0,
+    const work k = {a, output, cells, inputs, row / 2, same ? pixels * inputs : 0,
                     weights, weights + row};
     int32_t tile = room / (2 * row) - CHANNELS;
     if (tile < pixels) { tile = (int32_t)((uint32_t)tile & ~(PIXELS - 1U)); }
