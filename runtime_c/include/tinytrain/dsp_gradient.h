@@ -16,7 +16,16 @@ static inline uint32_t tt_word_at(const void *from) {
     return word;
 }
 
-static inline void tt_put_word(void *to, uint32_t word) { memcpy(to, &word, sizeof word); }
+static inline uint32_t tt_half_at(const void *from) {
+    uint16_t half;
+    memcpy(&half, from, sizeof half);
+    return half;
+}
+
+// Two words to a multiple of 4, and the pointer behind them.
+static inline void tt_store_two(uint32_t **to, uint32_t first, uint32_t second) {
+    __asm__("strd %2, %3, [%0], #8" : "+r"(*to), "=m"(*(uint32_t(*)[2]) * to) : "r"(first), "r"(second));
+}
 
 // gcc finds these instructions in C only by luck.
 static inline uint32_t tt_pair_of_lows(uint32_t first, uint32_t second) {
@@ -90,35 +99,39 @@ static inline void tt_watch_from(tt_watch *watch, uint64_t largest, int32_t righ
     watch->minus_square = -held * held;
 }
 
-// Negative where neither mantissa of a pair can belong to a larger value; to be combined with &. Where minus_square is 0
-// nothing is known yet: see tt_watch_hit.
-static inline int32_t tt_watched(const tt_watch *watch, uint32_t pair) {
-    return __smlad((int16x2_t)pair, (int16x2_t)pair, watch->minus_square);
-}
-
-static inline int tt_watch_hit(const tt_watch *watch, int32_t combined) {
-    return (combined & watch->minus_square) >= 0;
+// Negative where neither mantissa of a pair can belong to a larger value; to be combined with & for several pairs, and
+// with minus_square: where that is 0 nothing is known yet.
+static inline int32_t tt_watched(uint32_t pair, int32_t minus_square) {
+    return __smlad((int16x2_t)pair, (int16x2_t)pair, minus_square);
 }
 
 // Exact values whose mantissas were a hit.
 TT_INNER_LOOP static void tt_watch_sums(tt_watch *watch, const int32_t *sums, int32_t count, int32_t right) {
-    uint64_t largest = watch->largest;
+    uint32_t largest = (uint32_t)watch->largest;  // of 32-bit sums like these
     for (int32_t i = 0; i < count; i++) {
-        const uint64_t magnitude = tt_magnitude(sums[i]);
+        const uint32_t magnitude = sums[i] < 0 ? 0U - (uint32_t)sums[i] : (uint32_t)sums[i];
         if (magnitude > largest) { largest = magnitude; }
     }
-    tt_watch_from(watch, largest, right);
+    if (largest > watch->largest) { tt_watch_from(watch, largest, right); }
 }
 
 // --- products of matrices ---
 
 enum { TT_DOT_ROWS = 4, TT_DOT_COLUMNS = 2, TT_DOT_SUMS = TT_DOT_ROWS * TT_DOT_COLUMNS };
 
-// sums[r][c] = sum over pairs of a[pair][r] * b[pair][c], both products of each pair of int16; `pairs` is even. The sum
-// fits 32 bits. 8 sums, 2 + 2 operands and 2 pointers are all registers there are: the ends lie on the stack.
-TT_INNER_LOOP static void tt_dot(const uint32_t *a, const uint32_t *b, int32_t pairs, int32_t *sums) {
-    const uint32_t *const last_eight = a + TT_DOT_ROWS * (pairs & ~7);
-    const uint32_t *const end = a + TT_DOT_ROWS * pairs;
+// Rows of a matrix, four at a time, times two columns of another: sums of products of pairs of int16. Four rows are
+// `pairs` times 4 words, and then 4 more, the places of their results. Two columns are `pairs` times 2 words.
+typedef struct tt_product_of {
+    const uint32_t *rows, *rows_end;
+    const uint32_t *columns;
+    int32_t pairs;         // even
+    int32_t *sums;         // [4 rows][2 columns], of the last four rows; they fit 32 bits
+    int16_t *to;           // a row's two mantissas lie this much plus its place (in bytes) in memory
+    int32_t scale;         // 2^(32 - rounding shift): the rounded high word of its product with a sum is the mantissa
+    int32_t minus_square;  // of the watch
+} tt_product_of;
+
+// 8 sums, 4 operands and 2 pointers are all registers there are, so the rest lies on the stack.
 #define TT_ONE_PAIR                   \
     "ldrd   r2, r3, [%[b]], #8\n\t"   \
     "ldrd   r12, lr, [%[a]], #8\n\t"  \
@@ -131,7 +144,16 @@ TT_INNER_LOOP static void tt_dot(const uint32_t *a, const uint32_t *b, int32_t p
     "smlad  r9, r12, r3, r9\n\t"      \
     "smlad  r10, lr, r2, r10\n\t"     \
     "smlad  r11, lr, r3, r11\n\t"
+
+// Multiplies and stores rows until one is a hit of the watch (then the result is not negative, and the rows are those
+// behind it) or there are no more. With a scale of 0 it only sums up four rows.
+TT_INNER_LOOP static int32_t tt_multiply(tt_product_of *product) {
+    const tt_product_of p = *product;
+    const uint32_t *a = p.rows, *b = p.columns;
+    const uint32_t *const last_eight = b + TT_DOT_COLUMNS * (p.pairs & ~7), *const end = b + TT_DOT_COLUMNS * p.pairs;
     __asm__ volatile(
+        "1:\n\t"
+        "ldr    %[b], %[columns]\n\t"
         "movs   r4, #0\n\t"
         "movs   r5, #0\n\t"
         "movs   r6, #0\n\t"
@@ -141,36 +163,101 @@ TT_INNER_LOOP static void tt_dot(const uint32_t *a, const uint32_t *b, int32_t p
         "mov    r10, #0\n\t"
         "mov    r11, #0\n\t"
         "ldr    r12, %[last_eight]\n\t"
-        "cmp    %[a], r12\n\t"
-        "beq    2f\n"
-        "1:\n\t"
+        "cmp    %[b], r12\n\t"
+        "beq    3f\n"
+        "2:\n\t"
         TT_ONE_PAIR TT_ONE_PAIR TT_ONE_PAIR TT_ONE_PAIR TT_ONE_PAIR TT_ONE_PAIR TT_ONE_PAIR TT_ONE_PAIR
         "ldr    r12, %[last_eight]\n\t"
-        "cmp    %[a], r12\n\t"
-        "bne    1b\n"
-        "2:\n\t"
-        "ldr    r12, %[end]\n\t"
-        "cmp    %[a], r12\n\t"
-        "beq    4f\n"
+        "cmp    %[b], r12\n\t"
+        "bne    2b\n"
         "3:\n\t"
+        "ldr    r12, %[end]\n\t"
+        "cmp    %[b], r12\n\t"
+        "beq    5f\n"
+        "4:\n\t"
         TT_ONE_PAIR TT_ONE_PAIR
         "ldr    r12, %[end]\n\t"
-        "cmp    %[a], r12\n\t"
-        "bne    3b\n"
-        "4:\n\t"
+        "cmp    %[b], r12\n\t"
+        "bne    4b\n"
+        "5:\n\t"
         "ldr    r12, %[sums]\n\t"
         "stm    r12, {r4-r11}\n\t"
-        : [a] "+r"(a), [b] "+r"(b)
-        : [last_eight] "m"(last_eight), [end] "m"(end), [sums] "m"(sums)
+        "ldr    r2, %[scale]\n\t"
+        "cmp    r2, #0\n\t"
+        "beq    8f\n\t"
+        "ldr    %[b], %[minus_square]\n\t"
+        "cmp    %[b], #0\n\t"
+        "beq    7f\n"
+        "6:\n\t"
+        "smmulr r4, r4, r2\n\t"
+        "smmulr r5, r5, r2\n\t"
+        "smmulr r6, r6, r2\n\t"
+        "smmulr r7, r7, r2\n\t"
+        "smmulr r8, r8, r2\n\t"
+        "smmulr r9, r9, r2\n\t"
+        "smmulr r10, r10, r2\n\t"
+        "smmulr r11, r11, r2\n\t"
+        "ssat   r4, #16, r4\n\t"
+        "ssat   r5, #16, r5\n\t"
+        "ssat   r6, #16, r6\n\t"
+        "ssat   r7, #16, r7\n\t"
+        "ssat   r8, #16, r8\n\t"
+        "ssat   r9, #16, r9\n\t"
+        "ssat   r10, #16, r10\n\t"
+        "ssat   r11, #16, r11\n\t"
+        "pkhbt  r4, r4, r5, lsl #16\n\t"
+        "pkhbt  r6, r6, r7, lsl #16\n\t"
+        "pkhbt  r8, r8, r9, lsl #16\n\t"
+        "pkhbt  r10, r10, r11, lsl #16\n\t"
+        "ldr    r2, %[to]\n\t"
+        "ldm    %[a]!, {r5, r7, r9, r11}\n\t"
+        "str    r4, [r2, r5]\n\t"
+        "str    r6, [r2, r7]\n\t"
+        "str    r8, [r2, r9]\n\t"
+        "str    r10, [r2, r11]\n\t"
+        "smlad  r5, r4, r4, %[b]\n\t"
+        "smlad  r7, r6, r6, %[b]\n\t"
+        "smlad  r9, r8, r8, %[b]\n\t"
+        "smlad  r11, r10, r10, %[b]\n\t"
+        "ands   %[b], r5\n\t"
+        "ands   r7, r9\n\t"
+        "and    r7, r7, r11\n\t"
+        "ands   %[b], r7\n\t"
+        "bpl    8f\n\t"
+        "ldr    r12, %[rows_end]\n\t"
+        "cmp    %[a], r12\n\t"
+        "bne    1b\n\t"
+        "b      8f\n"
+        "7:\n\t"  // nothing is known yet; what is all zeros adds nothing
+        "orr    r12, r4, r5\n\t"
+        "orr    r12, r12, r6\n\t"
+        "orr    r12, r12, r7\n\t"
+        "orr    r12, r12, r8\n\t"
+        "orr    r12, r12, r9\n\t"
+        "orr    r12, r12, r10\n\t"
+        "orrs   r12, r12, r11\n\t"
+        "it     eq\n\t"
+        "mvneq  %[b], #0\n\t"
+        "b      6b\n"
+        "8:\n\t"
+        : [a] "+l"(a), [b] "+l"(b)
+        : [columns] "m"(p.columns), [last_eight] "m"(last_eight), [end] "m"(end), [sums] "m"(p.sums),
+          [scale] "m"(p.scale), [minus_square] "m"(p.minus_square), [to] "m"(p.to), [rows_end] "m"(p.rows_end)
         : "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory");
-#undef TT_ONE_PAIR
+    product->rows = a;
+    return (int32_t)(intptr_t)b;
 }
+#undef TT_ONE_PAIR
 
-// totals += the same, of any length: exact where each run of `fitting` pairs (an even number) fits 32 bits.
-static inline void tt_dot_wide(const uint32_t *a, const uint32_t *b, int32_t pairs, int32_t fitting, int64_t *totals) {
-    for (int32_t start = 0; start < pairs; start += fitting) {
-        int32_t sums[TT_DOT_SUMS];
-        tt_dot(a + TT_DOT_ROWS * start, b + TT_DOT_COLUMNS * start, tt_min(fitting, pairs - start), sums);
+// Four rows from the first one on, of any number of pairs; each run of `fitting` pairs (an even number) fits 32 bits.
+static inline void tt_multiply_wide(const tt_product_of *product, int32_t fitting, int64_t *totals) {
+    int32_t sums[TT_DOT_SUMS];
+    tt_product_of part = {.sums = sums};
+    for (int32_t start = 0; start < product->pairs; start += fitting) {
+        part.rows = product->rows + TT_DOT_ROWS * start;
+        part.columns = product->columns + TT_DOT_COLUMNS * start;
+        part.pairs = tt_min(fitting, product->pairs - start);
+        tt_multiply(&part);
         for (int32_t i = 0; i < TT_DOT_SUMS; i++) { totals[i] += sums[i]; }
     }
 }

@@ -10,7 +10,7 @@
 
 enum {
     TILE_CHANNELS = 4,                // input channels that are packed at a time
-    QUAD_HEADER = 4 * TT_DOT_ROWS,    // bytes before a quad's pairs: where its pixels lie in gx
+    QUAD_PLACES = 4 * TT_DOT_ROWS,    // bytes behind a quad's pairs: where its pixels lie in gx
     QUAD_PAIR = 4 * TT_DOT_ROWS,      // bytes of one pair of output channels of four pixels
     TILE_PAIR = 4 * TILE_CHANNELS,
     FITTING_PAIRS = 254,              // 508 products of a scaled gradient and a weight fit 31 bits and a sign
@@ -32,9 +32,14 @@ typedef struct work {
     int32_t fitting;                // pairs of a 32-bit sum
     phase phase;
     tt_rounding rounding;
-    int32_t scale;                  // 2^(32 - right): a product's rounded high word is the mantissa
+    int32_t scale;                  // 2^(32 - right), or 0 where that is no factor
     tt_watch watch;
 } work;
+
+// Input channels that are worked on together.
+typedef struct lanes {
+    int32_t ci, count;
+} lanes;
 
 // --- packing ---
 
@@ -62,22 +67,21 @@ static void scale_one(const work *w, const int16_t *gy, int32_t first, int32_t l
 static void scale_four(const work *w, const int16_t *const *gy, int32_t first, int32_t last, uint32_t *out) {
     const int16_t *g0 = gy[0] + first, *g1 = gy[1] + first, *g2 = gy[2] + first, *g3 = gy[3] + first;
     const int32_t *factors = w->args->factors + first, *const end = w->args->factors + last;
-    for (; factors < end; factors += 2, g0 += 2, g1 += 2, g2 += 2, g3 += 2, out += TT_DOT_ROWS) {
-        const int32_t even = factors[0], odd = factors[1];
-        out[0] = scaled_pair(tt_word_at(g0), even, odd);
-        out[1] = scaled_pair(tt_word_at(g1), even, odd);
-        out[2] = scaled_pair(tt_word_at(g2), even, odd);
-        out[3] = scaled_pair(tt_word_at(g3), even, odd);
+    while (factors < end) {
+        const int32_t even = *factors++, odd = *factors++;
+        tt_store_two(&out, scaled_pair(tt_word_at(g0), even, odd), scaled_pair(tt_word_at(g1), even, odd));
+        tt_store_two(&out, scaled_pair(tt_word_at(g2), even, odd), scaled_pair(tt_word_at(g3), even, odd));
+        g0 += 2, g1 += 2, g2 += 2, g3 += 2;
     }
 }
 
-// Pixel n of the phase: its place in gx. Beyond the last pixel the last one is repeated, all the way into gx.
-static int32_t place_of(const work *w, int32_t n) {
+// Pixel n of the phase: where it lies in gx, in bytes. Beyond the last pixel it is repeated, all the way into gx.
+static uint32_t place_of(const work *w, int32_t n) {
     const tt_window *win = &w->args->window;
     const phase *p = &w->phase;
     const int32_t held = tt_min(n, p->pixels - 1), i = held / p->columns, j = held - i * p->columns;
     const int32_t py = p->first_y + i * win->stride_height, px = p->first_x + j * win->stride_width;
-    return (py * win->x_width + px) * w->args->x_channels;
+    return (uint32_t)((py * win->x_width + px) * w->args->x_channels) * sizeof(int16_t);
 }
 
 static const int16_t *gradient_of(const work *w, int32_t n, int32_t iy, int32_t ix) {
@@ -90,7 +94,8 @@ static const int16_t *gradient_of(const work *w, int32_t n, int32_t iy, int32_t 
 }
 
 // Scaled gradients of pixels n..n + 3 at a kernel position, output channels first..last - 1, both multiples of 4.
-static void pack_gradients(const work *w, int32_t n, int32_t position, int32_t first, int32_t last, uint32_t *out) {
+TT_INNER_LOOP static void pack_gradients(const work *w, int32_t n, int32_t position, int32_t first, int32_t last,
+                                         uint32_t *out) {
     const int32_t iy = position / w->phase.position_columns, ix = position - iy * w->phase.position_columns;
     const int16_t *gy[TT_DOT_ROWS];
     int32_t known = 0;
@@ -107,111 +112,116 @@ static void pack_gradients(const work *w, int32_t n, int32_t position, int32_t f
 
 // Weights of output channels in pairs, `step` bytes apart: of input channels 0 and 1, and pitch words on of 2 and 3.
 static void pack_pairs(const int8_t *weights, int32_t step, int32_t pairs, uint32_t *out, int32_t pitch) {
-    for (const uint32_t *const end = out + 2 * pairs; out < end; out += 2) {
+    uint32_t *out_highs = out + pitch;
+#pragma GCC unroll 2
+    for (; pairs > 0; pairs--, weights += 2 * step) {
         const uint32_t even = tt_word_at(weights), odd = tt_word_at(weights + step);
         const uint32_t lows = tt_pair_of_lows(even, odd), highs = tt_pair_of_highs(even, odd);
-        weights += 2 * step;
-        out[0] = tt_even_bytes(lows);
-        out[1] = tt_odd_bytes(lows);
-        out[pitch] = tt_even_bytes(highs);
-        out[pitch + 1] = tt_odd_bytes(highs);
+        tt_store_two(&out, tt_even_bytes(lows), tt_odd_bytes(lows));
+        tt_store_two(&out_highs, tt_even_bytes(highs), tt_odd_bytes(highs));
     }
 }
 
-// The same, weight by weight, of output channels `from` to `to` - 1 behind `out`.
-static void pack_each(const int8_t *weights, int32_t step, int32_t lanes, int32_t from, int32_t to, uint32_t *out,
-                      int32_t pitch) {
-    for (int32_t co = from; co < to; co++, weights += step) {
-        for (int32_t lane = 0; lane < lanes; lane++) {
-            const int16_t weight = weights[lane];
-            const int32_t word = (lane >> 1) * pitch + (co & ~1) + (lane & 1);
-            memcpy((char *)(out + word) + 2 * (co & 1), &weight, sizeof weight);
-        }
+// The same of input channels 0 and 1 alone.
+static void pack_pairs_of_two(const int8_t *weights, int32_t step, int32_t pairs, uint32_t *out) {
+    for (; pairs > 0; pairs--, weights += 2 * step) {
+        const uint32_t both = tt_pair_of_lows(tt_half_at(weights), tt_half_at(weights + step));
+        tt_store_two(&out, tt_even_bytes(both), tt_odd_bytes(both));
     }
 }
 
-// Weights of `lanes` input channels from ci on, which lie in the same blocks, at a kernel position; output channels
-// first..last - 1, both multiples of 4.
-static void pack_weights(const work *w, int32_t ci, int32_t lanes, int32_t position, int32_t first, int32_t last,
-                         uint32_t *out, int32_t pitch) {
+// The same of one output channel: the first or second of the pairs at out.
+static void pack_one(const int8_t *weights, int32_t lanes, int32_t second, uint32_t *out, int32_t pitch) {
+    for (int32_t lane = 0; lane < lanes; lane++) {
+        const int16_t weight = weights[lane];
+        memcpy((char *)(out + (lane >> 1) * pitch + (lane & 1)) + 2 * second, &weight, sizeof weight);
+    }
+}
+
+// Weights of 4, 2 or 1 input channels from ci on, which lie in the same blocks, at a kernel position; output channels
+// first..last - 1, both multiples of 4. What is beyond y_channels stays as it is: the gradients there are 0.
+TT_INNER_LOOP static void pack_weights(const work *w, const lanes *next, int32_t position, int32_t first, int32_t last,
+                                       uint32_t *out, int32_t pitch) {
+    const int32_t ci = next->ci, lanes = next->count;
     const tt_conv2d_input_gradient_args *a = w->args;
     const tt_window *win = &a->window;
     const int32_t iy = position / w->phase.position_columns, ix = position - iy * w->phase.position_columns;
     const int32_t ky = w->phase.first_ky + iy * win->stride_height, kx = w->phase.first_kx + ix * win->stride_width;
-    const int32_t rest = lanes < TILE_CHANNELS ? first : tt_min(last, a->y_channels) & ~3;
-    if (rest < last) {  // what the blocks do not reach, or reach only half of
-        memset(out + rest - first, 0, sizeof(uint32_t) * (size_t)(last - rest));
-        memset(out + pitch + rest - first, 0, sizeof(uint32_t) * (size_t)(last - rest));
-    }
     for (int32_t i = 0; i < a->block_count; i++) {
         const tt_weight_block *block = &a->blocks[i];
         if (ci < block->ci_start || ci >= block->ci_start + block->ci_count) { continue; }
         const int32_t step = win->kernel_height * win->kernel_width * block->ci_count;
-        const int32_t from = tt_max(first, block->co_start), to = tt_min(last, block->co_start + block->co_count);
-        if (from >= to) { continue; }
-        const int8_t *weights = block->weights + (from - block->co_start) * step +
+        int32_t co = tt_max(first, block->co_start);
+        const int32_t end = tt_min(last, block->co_start + block->co_count);
+        const int8_t *weights = block->weights + (co - block->co_start) * step +
                                 (ky * win->kernel_width + kx) * block->ci_count + ci - block->ci_start;
-        const int32_t start = lanes < TILE_CHANNELS ? to : tt_min((from + 1) & ~1, to), end = tt_max(start, to & ~1);
-        pack_each(weights, step, lanes, from - first, start - first, out, pitch);
-        pack_pairs(weights + (start - from) * step, step, (end - start) / 2, out + start - first, pitch);
-        if (end < to) { pack_each(weights + (end - from) * step, step, lanes, end - first, to - first, out, pitch); }
+        const int32_t pairs = lanes == 1 ? 0 : (end - ((co + 1) & ~1)) >> 1;
+        if (pairs > 0) {
+            if (co & 1) {
+                pack_one(weights, lanes, 1, out + co - 1 - first, pitch);
+                weights += step, co++;
+            }
+            if (lanes == TILE_CHANNELS) {
+                pack_pairs(weights, step, pairs, out + co - first, pitch);
+            } else {
+                pack_pairs_of_two(weights, step, pairs, out + co - first);
+            }
+            weights += 2 * pairs * step, co += 2 * pairs;
+        }
+        for (; co < end; co++, weights += step) { pack_one(weights, lanes, co & 1, out + (co & ~1) - first, pitch); }
     }
 }
 
 // --- sums to mantissas ---
 
-// Sums of four pixels and two input channels; the rounding shift is between 2 and 31.
-static void store_pairs(work *w, const int32_t *sums, const int32_t *places, int32_t ci) {
-    int16_t *gx = (int16_t *)w->args->gx + ci;
-    const int32_t scale = w->scale;
-    int32_t hits = -1;
-    for (int32_t r = 0; r < TT_DOT_ROWS; r++) {
-        const uint32_t pair = tt_saturated_pair(tt_rounded_high_word(sums[2 * r], scale),
-                                                tt_rounded_high_word(sums[2 * r + 1], scale));
-        hits &= tt_watched(&w->watch, pair);
-        tt_put_word(gx + places[r], pair);
-    }
-    if (tt_watch_hit(&w->watch, hits)) { tt_watch_sums(&w->watch, sums, TT_DOT_SUMS, w->rounding.right); }
-}
-
 // Any sums of four pixels and one or two input channels.
-static void store_any(work *w, const int64_t *totals, const int32_t *places, int32_t ci, int32_t lanes) {
+TT_INNER_LOOP static void store_any(work *w, const int64_t *totals, const uint32_t *places, int32_t ci,
+                                    int32_t lanes) {
     int16_t *gx = (int16_t *)w->args->gx + ci;
     for (int32_t r = 0; r < TT_DOT_ROWS; r++) {
-        const int64_t *row = totals + TT_DOT_COLUMNS * r;
-        const uint64_t largest = tt_store_sums(&w->rounding, row, lanes, 0, gx + places[r]);
-        if (largest > w->watch.largest) { w->watch.largest = largest; }
+        for (int32_t lane = 0; lane < lanes; lane++) {
+            const int64_t total = totals[TT_DOT_COLUMNS * r + lane];
+            const uint64_t magnitude = tt_magnitude(total);
+            if (magnitude > w->watch.largest) { w->watch.largest = magnitude; }
+            gx[places[r] / sizeof *gx + (uint32_t)lane] = tt_to_mantissa(&w->rounding, total, 0);
+        }
     }
 }
 
 // --- loops ---
 
-// The end of the run of input channels from ci on that lie in the same blocks.
-static int32_t run_end(const tt_conv2d_input_gradient_args *a, int32_t ci) {
-    int32_t end = a->x_channels;
+// The next 4 or 2 input channels that lie in the same blocks, when `done` of them are done. One that is left over takes
+// one that is done with it; where it is alone in its blocks it stays alone.
+static lanes next_lanes(const tt_conv2d_input_gradient_args *a, int32_t done) {
+    int32_t start = 0, end = a->x_channels;
     for (int32_t i = 0; i < a->block_count; i++) {
         const int32_t first = a->blocks[i].ci_start, last = first + a->blocks[i].ci_count;
-        if (first > ci) { end = tt_min(end, first); }
-        if (last > ci) { end = tt_min(end, last); }
+        if (first > done) { end = tt_min(end, first); } else { start = tt_max(start, first); }
+        if (last > done) { end = tt_min(end, last); } else { start = tt_max(start, last); }
     }
-    return end;
+    const int32_t left = end - done;
+    const lanes four = {done, TILE_CHANNELS}, two = {done, 2}, again = {done - 1, 2}, one = {done, 1};
+    return left >= TILE_CHANNELS ? four : left >= 2 ? two : done > start ? again : one;
 }
 
-// Two input channels of all packed quads.
-static void sum_quads(work *w, const uint32_t *weights, int32_t pairs, int32_t quads, int32_t ci, int32_t lanes) {
-    const uint32_t *quad = w->gradients;
-    const int narrow = lanes == 2 && w->fitting >= pairs && w->rounding.right >= 2 && w->rounding.right <= 31;
-    for (int32_t q = 0; q < quads; q++, quad += TT_DOT_ROWS * (pairs + 1)) {
-        const int32_t *places = (const int32_t *)quad;
-        if (narrow) {
-            int32_t sums[TT_DOT_SUMS];
-            tt_dot(quad + TT_DOT_ROWS, weights, pairs, sums);
-            store_pairs(w, sums, places, ci);
-        } else {
-            int64_t totals[TT_DOT_SUMS] = {0};
-            tt_dot_wide(quad + TT_DOT_ROWS, weights, pairs, w->fitting, totals);
-            store_any(w, totals, places, ci, lanes);
+// Two input channels (or one) of all packed quads.
+TT_INNER_LOOP static void sum_quads(work *w, const uint32_t *weights, int32_t pairs, int32_t quads, int32_t ci,
+                                    int32_t lanes) {
+    const int32_t quad = TT_DOT_ROWS * (pairs + 1);
+    const int narrow = lanes == 2 && w->fitting >= pairs && w->scale != 0;
+    int32_t sums[TT_DOT_SUMS];
+    tt_product_of product = {w->gradients, w->gradients + quads * quad, weights, pairs, sums,
+                             (int16_t *)w->args->gx + ci, w->scale, w->watch.minus_square};
+    while (narrow && product.rows < product.rows_end) {
+        if (tt_multiply(&product) >= 0) {
+            tt_watch_sums(&w->watch, sums, TT_DOT_SUMS, w->rounding.right);
+            product.minus_square = w->watch.minus_square;
         }
+    }
+    for (; product.rows < product.rows_end; product.rows += quad) {
+        int64_t totals[TT_DOT_SUMS] = {0};
+        tt_multiply_wide(&product, w->fitting, totals);
+        store_any(w, totals, product.rows + TT_DOT_ROWS * pairs, ci, lanes);
     }
 }
 
@@ -220,60 +230,65 @@ static void sum_tile(work *w, int32_t first, int32_t quads, int32_t positions) {
     const int32_t half = w->channels / 2, pairs = positions * half;
     uint32_t *quad = w->gradients;
     for (int32_t n = first; n < first + TT_DOT_ROWS * quads; n += TT_DOT_ROWS) {
-        for (int32_t r = 0; r < TT_DOT_ROWS; r++) { *quad++ = (uint32_t)place_of(w, n + r); }
         for (int32_t p = 0; p < positions; p++, quad += TT_DOT_ROWS * half) {
             pack_gradients(w, n, p, 0, w->channels, quad);
         }
+        for (int32_t r = 0; r < TT_DOT_ROWS; r++) { *quad++ = place_of(w, n + r); }
     }
-    for (int32_t ci = 0, lanes = 0, end = 0; ci < w->args->x_channels; ci += lanes) {
-        if (ci == end) { end = run_end(w->args, ci); }
-        lanes = tt_min(TILE_CHANNELS, end - ci);
+    for (int32_t done = 0; done < w->args->x_channels;) {
+        const lanes next = next_lanes(w->args, done);
         for (int32_t p = 0; p < positions; p++) {
-            pack_weights(w, ci, lanes, p, 0, w->channels, w->weights + p * w->channels, 2 * pairs);
+            pack_weights(w, &next, p, 0, w->channels, w->weights + p * w->channels, 2 * pairs);
         }
-        sum_quads(w, w->weights, pairs, quads, ci, tt_min(lanes, 2));
-        if (lanes > 2) { sum_quads(w, w->weights + 2 * pairs, pairs, quads, ci + 2, lanes - 2); }
+        for (int32_t lane = 0; lane < next.count; lane += 2) {
+            sum_quads(w, w->weights + lane * pairs, pairs, quads, next.ci + lane, tt_min(next.count, 2));
+        }
+        done = next.ci + next.count;
     }
 }
 
 // Four pixels by up to four input channels, in chunks of `most` pairs.
-static void sum_pieces(work *w, int32_t n, int32_t ci, int32_t lanes, int32_t positions, int32_t most) {
+static void sum_pieces(work *w, int32_t n, const lanes *next, int32_t positions, int32_t most) {
     uint32_t *weights = w->gradients + TT_DOT_ROWS * most;
     int64_t totals[TILE_CHANNELS / TT_DOT_COLUMNS][TT_DOT_SUMS] = {{0}};
-    int32_t places[TT_DOT_ROWS];
+    uint32_t places[TT_DOT_ROWS];
     for (int32_t r = 0; r < TT_DOT_ROWS; r++) { places[r] = place_of(w, n + r); }
     for (int32_t p = 0; p < positions; p++) {
         for (int32_t first = 0, last = 0; first < w->channels; first = last) {
             last = tt_min(w->channels, first + 2 * most);
             const int32_t pairs = (last - first) / 2;
             pack_gradients(w, n, p, first, last, w->gradients);
-            pack_weights(w, ci, lanes, p, first, last, weights, 2 * pairs);
-            tt_dot_wide(w->gradients, weights, pairs, pairs, totals[0]);
-            if (lanes > 2) { tt_dot_wide(w->gradients, weights + 2 * pairs, pairs, pairs, totals[1]); }
+            pack_weights(w, next, p, first, last, weights, 2 * pairs);
+            tt_product_of product = {.rows = w->gradients, .columns = weights, .pairs = pairs};
+            for (int32_t half = 0; 2 * half < next->count; half++) {
+                tt_multiply_wide(&product, pairs, totals[half]);
+                product.columns += TT_DOT_COLUMNS * pairs;
+            }
         }
     }
-    store_any(w, totals[0], places, ci, tt_min(lanes, 2));
-    if (lanes > 2) { store_any(w, totals[1], places, ci + 2, lanes - 2); }
+    for (int32_t lane = 0; lane < next->count; lane += 2) {
+        store_any(w, totals[lane / 2], places, next->ci + lane, tt_min(next->count, 2));
+    }
 }
 
 static void run_phase(work *w) {
     const tt_conv2d_input_gradient_args *a = w->args;
     const int32_t positions = w->phase.position_rows * w->phase.position_columns;
     const int32_t pairs = positions * w->channels / 2, quads = (w->phase.pixels + TT_DOT_ROWS - 1) / TT_DOT_ROWS;
-    const int32_t left = (a->scratch_bytes - TILE_PAIR * pairs) / (QUAD_HEADER + QUAD_PAIR * pairs);
+    const int32_t left = (a->scratch_bytes - TILE_PAIR * pairs) / (QUAD_PLACES + QUAD_PAIR * pairs);
     if (left > 0) {
         w->gradients = (uint32_t *)(void *)a->scratch;
-        w->weights = w->gradients + tt_min(left, quads) * (QUAD_HEADER + QUAD_PAIR * pairs) / 4;
+        w->weights = w->gradients + tt_min(left, quads) * (QUAD_PLACES + QUAD_PAIR * pairs) / 4;
         for (int32_t q = 0; q < quads; q += left) { sum_tile(w, TT_DOT_ROWS * q, tt_min(left, quads - q), positions); }
         return;
     }
     const int32_t most = tt_min(FITTING_PAIRS, a->scratch_bytes / (QUAD_PAIR + TILE_PAIR) & ~1);
     w->gradients = (uint32_t *)(void *)a->scratch;
     for (int32_t n = 0; n < w->phase.pixels; n += TT_DOT_ROWS) {
-        for (int32_t ci = 0, lanes = 0, end = 0; ci < a->x_channels; ci += lanes) {
-            if (ci == end) { end = run_end(a, ci); }
-            lanes = tt_min(TILE_CHANNELS, end - ci);
-            sum_pieces(w, n, ci, lanes, positions, most);
+        for (int32_t done = 0; done < a->x_channels;) {
+            const lanes next = next_lanes(a, done);
+            sum_pieces(w, n, &next, positions, most);
+            done = next.ci + next.count;
         }
     }
 }
