@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.nets import Net
 from tests.ops.gradients import ROUNDING, STEPS, widths, with_gradient
 from tests.ops.room import room
+from tests.ops.update_graphs import run, update_graph
 from tests.ops.windowed import bias_meaning, with_trained
 from tests.oracle import activation, assert_machines_equal_oracle, constant, gradient, one_node
 from tinytrain.errors import GraphError
@@ -205,12 +206,42 @@ def test_update_kernels_equal_oracle(case, at_co, at_ci, how, dtype):
     assert_updates_equal_oracle(case, (min(at_co, co), min(at_ci, ci)), how, dtype)
 
 
+@given(st.fixed_dictionaries(pointwise), cuts, cuts, st.sampled_from(["master", "stochastic", "sum"]), rooms)
+@settings(max_examples=60, deadline=None)
+def test_updates_of_1x1_windows_equal_oracle(case, at_co, at_ci, how, extra):
+    ci, co = case["channels"]
+    with room("conv2d_weight_update", extra):
+        assert_updates_equal_oracle(case, (min(at_co, co), min(at_ci, ci)), how, "int16")
+
+
+@given(
+    st.tuples(st.integers(1, 5), st.integers(1, 5)), st.integers(1, 14), st.integers(1, 10), st.integers(-64, 12),
+    st.sampled_from([0.0, 2.0**-20, 0.05, 1.0, 3e38]), st.sampled_from(["int8", "int16"]), st.booleans(),
+    st.integers(0, 2**31),
+)  # fmt: skip
+@settings(max_examples=120, deadline=None)
+def test_updates_of_any_size_equal_oracle(size, ci, co, exponent, rate, dtype, extreme, seed):
+    """From changes below a fraction of a step to ones far beyond the limits."""
+    rng, limit = np.random.default_rng(seed), {"int8": 127, "int16": 32512}[dtype]
+    graph = update_graph(
+        "conv2d_weight_update", [activation("x", (*size, ci), 0.02, -5), gradient("gy", (*size, co), exponent)],
+        integers(rng, (co, 1, 1, ci), -limit, limit, np.dtype(dtype), extreme), 10.0 ** rng.uniform(-5, 0, co),
+        {"x_scale": 0.02, "block": (0, co, 0, ci), "kernel": (1, 1), "scaling": "qas"}, master=dtype == "int8",
+        fraction=rng.integers(-128, 128, (co, 1, 1, ci)).astype(np.int8) if dtype == "int8" else None,
+    )  # fmt: skip
+    gy = integers(rng, (*size, co), -32768, 32767, np.int16, extreme) // int(rng.choice([1, 1, 3000]))
+    x = integers(rng, (*size, ci), -128, 127, np.int8, extreme)
+    run(graph, {"x": x, "gy": gy.astype(np.int16)}, rate, steps=2, seed=seed % 99)
+
+
 @pytest.mark.parametrize("size, channels", [((3, 600), (9, 2)), ((40, 13), (33, 1)), ((2, 257), (1, 9))])
-def test_sums_over_many_pixels_are_exact(size, channels):
+@pytest.mark.parametrize("how, extra", [("sum", 0), ("master", 0), ("master", 3000)])
+def test_sums_over_many_pixels_are_exact(size, channels, how, extra):
     """More products than fit 32 bits, cut within rows and between them."""
     case = {"size": size, "channels": channels, "kernel": (2, 3), "strides": (1, 1), "padding": (1, 1, 1, 1),
             "zero_point": 127, "extreme": True, "seed": 5}  # fmt: skip
-    assert_updates_equal_oracle(case, (0, channels[0]), "sum", "int16")
+    with room("conv2d_weight_update", extra):
+        assert_updates_equal_oracle(case, (0, channels[0]), how, "int16")
 
 
 def assert_updates_equal_oracle(case, pieces, how, dtype):

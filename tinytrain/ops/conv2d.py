@@ -303,6 +303,9 @@ class Conv2dWeightUpdate(Operator):
             },
         )  # fmt: skip
 
+    def scratch_wanted(self, graph: Graph, node: Node) -> int:
+        return 24 * int(node.attrs["block"][1]) + 16  # sums of six input channels
+
     def cost(self, graph: Graph, node: Node) -> Cost:
         gy, target = graph[node.inputs[1]], graph.outs(node)[0]
         return Cost(gy.size // gy.shape[-1] * target.size, super().cost(graph, node).bytes_moved)

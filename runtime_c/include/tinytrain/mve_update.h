@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+// From sums of 32 bits to changes of parameters, four elements at a time; the bits of tinytrain/update.h.
+#ifndef TINYTRAIN_MVE_UPDATE_H
+#define TINYTRAIN_MVE_UPDATE_H
+
+#include <arm_mve.h>
+#include <string.h>
+
+#include "tinytrain/clipping.h"
+#include "tinytrain/update.h"
+
+// Rates of four channels. A delta is ((sum << left) * mantissa) >> 32, shifted once more and rounded by `shift` < 0.
+//
+// Why these are the bits of tt_scaled_delta, n its shift to the right: for n > 32 the floor of the high word drops only
+// bits below the one that rounds. For smaller n the sum is raised to n = 33; where that saturates, the true delta and this
+// one both pass 2^28, which is beyond every limit that follows.
+typedef struct tt_mve_rates {
+    int32_t mantissa[4];
+    int32_t left[4], shift[4];
+} tt_mve_rates;
+
+// Of the first `count` channels from `channel` on, at most four.
+TT_INNER_LOOP static void tt_mve_rates_of(const tt_update *u, int32_t channel, int32_t count, tt_mve_rates *rates) {
+    const mve_pred16_t some = vctp32q((uint32_t)count);
+    const int32_t exponent = u->hyper->exponent + tt_exponent_of(u->gy_exponent, u->gy_exponent_offset);
+    const uint32x4_t multiplier = vreinterpretq_u32_s32(vldrwq_z_s32(u->multiplier + channel, some));
+    const uint32x4_t rate = vdupq_n_u32(u->hyper->mantissa);
+    const uint32x4_t high = vmulhq_u32(multiplier, rate), low = vmulq_u32(multiplier, rate);
+    const mve_pred16_t small = vcmphiq_u32(vdupq_n_u32(1U << 29), high);  // of the product: below 2^61
+    const uint32x4_t mantissa =
+        vpselq_u32(vsliq_n_u32(vshrq_n_u32(low, 30), high, 2), vsliq_n_u32(vshrq_n_u32(low, 31), high, 1), small);
+    const int32x4_t wide = vsubq_s32(vdupq_n_s32(31 - exponent - u->total_shift), vldrhq_z_s32(u->shift + channel, some));
+    const int32x4_t right = vaddq_m_n_s32(wide, wide, 1, small);
+    const int32x4_t beyond = vsubq_n_s32(right, 32), zero = vdupq_n_s32(0);
+    vstrwq_s32(rates->mantissa, vreinterpretq_s32_u32(mantissa));
+    vstrwq_s32(rates->left, vminq_s32(vmaxq_s32(vsubq_s32(vdupq_n_s32(1), beyond), zero), vdupq_n_s32(31)));
+    vstrwq_s32(rates->shift, vnegq_s32(vminq_s32(vmaxq_s32(beyond, vdupq_n_s32(1)), vdupq_n_s32(33))));
+}
+
+static inline int32x4_t tt_mve_delta(int32x4_t sums, const tt_mve_rates *rates, int32_t i) {
+    const int32x4_t raised = vqshlq_r_s32(sums, rates->left[i]);
+    return vrshlq_n_s32(vmulhq_s32(raised, vdupq_n_s32(rates->mantissa[i])), rates->shift[i]);
+}
+
+// Does tt_mve_update_rows know what to do with this update?
+static inline int tt_mve_updates(const tt_update *u) {
+    return u->clip == 0 && u->decay_multiplier == 0 &&
+           (u->mode == TT_UPDATE_MASTER8 || u->mode == TT_UPDATE_WEIGHT16 || u->mode == TT_UPDATE_STORE);
+}
+
+// Rows of elements, one of each channel: `count` elements from `index` on, `step` elements and `sums_step` sums apart.
+typedef struct tt_mve_rows {
+    const int32_t *sums;  // exact, or reduced by total_shift
+    uint32_t index, step;
+    int32_t sums_step, count;
+} tt_mve_rows;
+
+// int8 weights with masters: w - delta in 2^-8, held within +-127 steps. Tail-predicated.
+TT_INNER_LOOP static void tt_mve_update_master8(const tt_update *u, const tt_mve_rates *rates, int32_t channels,
+                                                tt_mve_rows rows) {
+    const int32x4_t high = vdupq_n_s32(127 * 256), low = vnegq_s32(high);
+    for (int32_t i = 0; i < channels; i++, rows.index += rows.step, rows.sums += rows.sums_step) {
+        int8_t *weights = (int8_t *)u->parameter + rows.index, *masters = (int8_t *)u->master + rows.index;
+        const int32_t *sums = rows.sums;
+        const int32x4_t mantissa = vdupq_n_s32(rates->mantissa[i]);
+        int32x4_t delta, fine, weight;
+        __asm__ volatile(
+            "dlstp.32 lr, %[count]\n"
+            "1:\n"
+            "vldrw.u32 %q[delta], [%[sums]], #16\n"
+            "vldrb.s32 %q[weight], [%[weights]]\n"
+            "vqshl.s32 %q[delta], %[left]\n"
+            "vldrb.s32 %q[fine], [%[masters]]\n"
+            "vmulh.s32 %q[delta], %q[delta], %q[mantissa]\n"
+            "vmla.s32 %q[fine], %q[weight], %[unit]\n"
+            "vrshl.s32 %q[delta], %[shift]\n"
+            "vsub.i32 %q[fine], %q[fine], %q[delta]\n"
+            "vmin.s32 %q[fine], %q[fine], %q[high]\n"
+            "vmax.s32 %q[fine], %q[fine], %q[low]\n"
+            "vstrb.32 %q[fine], [%[masters]], #4\n"  // the low byte is what remains beside the rounded weight
+            "vrshr.s32 %q[weight], %q[fine], #8\n"
+            "vstrb.32 %q[weight], [%[weights]], #4\n"
+            "letp lr, 1b\n"
+            : [weights] "+l"(weights), [masters] "+l"(masters), [sums] "+r"(sums), [delta] "=&w"(delta),
+              [fine] "=&w"(fine), [weight] "=&w"(weight)
+            : [count] "r"(rows.count), [left] "r"(rates->left[i]), [shift] "r"(rates->shift[i]), [unit] "r"(256),
+              [mantissa] "w"(mantissa), [high] "w"(high), [low] "w"(low)
+            : "lr", "memory");
+    }
+}
+
+// int16 weights: w - delta, held within +-127 * 256.
+TT_INNER_LOOP static void tt_mve_update_weight16(const tt_update *u, const tt_mve_rates *rates, int32_t channels,
+                                                 tt_mve_rows rows) {
+    const int32x4_t high = vdupq_n_s32(127 * 256), low = vnegq_s32(high);
+    for (int32_t i = 0; i < channels; i++, rows.index += rows.step, rows.sums += rows.sums_step) {
+        int16_t *weights = (int16_t *)u->parameter + rows.index;
+        for (int32_t done = 0; done < rows.count; done += 4) {
+            const mve_pred16_t some = vctp32q((uint32_t)(rows.count - done));
+            const int32x4_t delta = tt_mve_delta(vldrwq_z_s32(rows.sums + done, some), rates, i);
+            const int32x4_t fine = vsubq_s32(vldrhq_z_s32(weights + done, some), delta);
+            vstrhq_p_s32(weights + done, vmaxq_s32(vminq_s32(fine, high), low), some);
+        }
+    }
+}
+
+// Of the first `channels` of the rates; moves on to the rows behind them.
+static inline void tt_mve_update_rows(const tt_update *u, const tt_mve_rates *rates, int32_t channels,
+                                      tt_mve_rows *rows) {
+    if (u->mode == TT_UPDATE_MASTER8) {
+        tt_mve_update_master8(u, rates, channels, *rows);
+    } else if (u->mode == TT_UPDATE_WEIGHT16) {
+        tt_mve_update_weight16(u, rates, channels, *rows);
+    } else {
+        for (int32_t i = 0; i < channels; i++) {
+            int32_t *to = u->accumulator + rows->index + (uint32_t)i * rows->step;
+            memcpy(to, rows->sums + i * rows->sums_step, (size_t)rows->count * sizeof *to);
+        }
+    }
+    rows->index += (uint32_t)channels * rows->step;
+    rows->sums += channels * rows->sums_step;
+}
+
+#endif
