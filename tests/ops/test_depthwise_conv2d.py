@@ -24,6 +24,7 @@ from tests.ops.gradients import (
     widths,
     with_gradient,
 )
+from tests.ops.room import room
 from tests.ops.windowed import (
     bias_meaning,
     cases,
@@ -43,6 +44,7 @@ multipliers = st.sampled_from([1, 1, 2, 3])
 small = {"size": st.tuples(st.integers(1, 5), st.integers(1, 4)), "channels": st.integers(1, 2)}
 # beside the counts of channels that kernels work on together
 layers = cases() | cases(channels=st.sampled_from([8, 15, 16, 31, 32, 33, 40, 47, 75]))
+rooms = st.sampled_from([0, 4, 100, 600, 4000])  # scratch bytes beyond the minimum
 edges = st.lists(st.integers(1, 12) | st.integers(1, 75), max_size=3)
 
 
@@ -97,10 +99,27 @@ def test_cutting_the_weight_changes_no_bit(case, multiplier, cuts):
     np.testing.assert_array_equal(assert_machines_equal_oracle(pieces, {"x": sample})["y"], expected)
 
 
-@given(layers, multipliers, edges, st.sampled_from(["master", "stochastic", "sum"]), widths)
-@settings(max_examples=80, deadline=None)
-def test_training_kernels_equal_oracle(case, multiplier, cuts, how, dtype):
+@given(layers, multipliers, edges, st.sampled_from(["master", "stochastic", "sum"]), widths, rooms)
+@settings(max_examples=120, deadline=None)
+def test_training_kernels_equal_oracle(case, multiplier, cuts, how, dtype, extra):
     """Input gradient, and the updates of some blocks and of the bias, over several steps."""
+    with room("depthwise_conv2d_input_gradient", extra), room("depthwise_conv2d_weight_update", extra):
+        assert_training_equals_oracle(case, multiplier, cuts, how, dtype)
+
+
+@pytest.mark.parametrize(
+    "size, channels, kernel, stride, padding",
+    [((4, 4), 40, 5, 1, 2), ((8, 8), 33, 7, 2, 3), ((9, 6), 24, 3, 1, 1), ((6, 5), 50, 1, 2, 0)],
+)
+def test_training_kernels_of_large_windows_equal_oracle(size, channels, kernel, stride, padding):
+    case = {"size": size, "channels": channels, "kernel": (kernel, kernel), "strides": (stride, stride),
+            "padding": (padding,) * 4, "zero_point": -128, "extreme": False, "seed": kernel}  # fmt: skip
+    for cuts, extra, extreme in [((), 0, False), ((), 2000, True), ((16, 23), 2000, False)]:
+        with room("depthwise_conv2d_input_gradient", extra), room("depthwise_conv2d_weight_update", extra):
+            assert_training_equals_oracle({**case, "extreme": extreme}, 1, cuts, "master", "int16")
+
+
+def assert_training_equals_oracle(case, multiplier, cuts, how, dtype):
     forward, sample = build(case, multiplier, cuts, clamp=CLAMP)
     blocks = forward.nodes[0].inputs[2:]
     trained = [*(blocks[1::2] if case["seed"] % 2 else blocks[::2]), "bias"]

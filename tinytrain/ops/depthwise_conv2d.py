@@ -215,8 +215,11 @@ class DepthwiseConv2dInputGradient(Operator):
         return KernelCall(kernel_for(gy, "tt_depthwise_conv2d_input_gradient"), args)
 
     def scratch_wanted(self, graph: Graph, node: Node) -> int:
-        kernel = windows.kernel_of(graph, node, node.inputs[1])
-        return plane_bytes(graph.outs(node)[0].shape, kernel, (1, 1))
+        """A channel's planes of the scalar kernels, or a list of a pixel's outputs and two words of each channel."""
+        (kh, kw), (sh, sw) = windows.kernel_of(graph, node, node.inputs[1]), windows.strides_of(node)
+        eights = sum(-(-count // 8) for _, count in blocks_of(graph, node))
+        taps = -(-kh // sh) * -(-kw // sw)
+        return max(plane_bytes(graph.outs(node)[0].shape, (kh, kw), (1, 1)), 64 * eights + 8 * taps)
 
     def cost(self, graph: Graph, node: Node) -> Cost:
         kh, kw = windows.kernel_of(graph, node, node.inputs[1])
