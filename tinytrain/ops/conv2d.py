@@ -264,9 +264,6 @@ class Conv2dInputGradient(Operator):
         tile = min(USEFUL_PIXELS, -(-pixels[0] * pixels[1] // 4) * 4)
         return max(2 * self.scratch(graph, node), tile * (24 + expanded) + 4 * expanded)
 
-    def scratch_wanted(self, graph: Graph, node: Node) -> int:
-        return 2 * self.scratch(graph, node)
-
     def cost(self, graph: Graph, node: Node) -> Cost:
         gy = graph[node.inputs[0]]
         macs = gy.size // gy.shape[-1] * sum(graph[name].size for name in node.inputs[1:])
