@@ -29,6 +29,7 @@ from tinytrain.ops.operator import (
     kernel_for,
     operator,
     refuse,
+    worthwhile_scratch,
 )
 from tinytrain.ops.training import TrainingBuilder
 from tinytrain.ops.updates import add_updates, update_args, updated
@@ -181,7 +182,8 @@ class Conv2d(Operator):
         )  # fmt: skip
 
     def scratch(self, graph: Graph, node: Node) -> int:
-        return (FEWEST_PIXELS + EXPANDED_OUTPUTS) * self._expanded_row(graph, node)
+        needed = (FEWEST_PIXELS + EXPANDED_OUTPUTS) * self._expanded_row(graph, node)
+        return max(needed, worthwhile_scratch(self, graph, node))
 
     def scratch_wanted(self, graph: Graph, node: Node) -> int:
         y = graph.outs(node)[0]

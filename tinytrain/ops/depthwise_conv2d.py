@@ -29,6 +29,7 @@ from tinytrain.ops.operator import (
     kernel_for,
     operator,
     refuse,
+    worthwhile_scratch,
 )
 from tinytrain.ops.training import TrainingBuilder
 from tinytrain.ops.updates import add_updates, update_args, updated
@@ -149,6 +150,9 @@ class DepthwiseConv2d(Operator):
             **requantize_args(graph, node, weight_scales(graph, node, node.inputs[2:])),
         }  # fmt: skip
         return KernelCall("tt_depthwise_conv2d_s8", args)
+
+    def scratch(self, graph: Graph, node: Node) -> int:
+        return worthwhile_scratch(self, graph, node)
 
     def scratch_wanted(self, graph: Graph, node: Node) -> int:
         """Neighbouring channels of the image and its border as int16, and their weights; more than 16 KB help little.

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from tinytrain.ops.training import TrainingBuilder
 
 
+# of the bytes a node works on, one in so many may be raised for the speed of its kernel
+WORTHWHILE_SHARE = 64
+
+
 @dataclass(frozen=True)
 class Ref:
     """A kernel argument that points to a tensor's bytes."""
@@ -241,6 +245,11 @@ def own_exponent(graph: Graph, node: Node) -> Ref | None:
     gy, gx = graph[node.inputs[0]].exponent, graph[node.outputs[0]].exponent
     assert gy is not None and gx is not None
     return Ref(gx.state) if gx.state and gx.state != gy.state else None
+
+
+def worthwhile_scratch(op: Operator, graph: Graph, node: Node) -> int:
+    """Scratch that may raise the arena: what a kernel wants, at most a share of what the node works on."""
+    return min(op.scratch_wanted(graph, node), op.cost(graph, node).bytes_moved // WORTHWHILE_SHARE // 4 * 4)
 
 
 def same_channels(graph: Graph, *names: str) -> list[list[tuple[str, int]]]:
