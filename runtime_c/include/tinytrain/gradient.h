@@ -6,7 +6,6 @@
 #define TINYTRAIN_GRADIENT_H
 
 #include "tinytrain/arithmetic.h"
-#include "tinytrain/vectors.h"
 
 #ifndef TT_GRADIENT_BITS
 #define TT_GRADIENT_BITS 16
@@ -23,14 +22,6 @@ enum {
     TT_MANTISSA_MIN = -TT_MANTISSA_MAX - 1,
     TT_SPARE_BITS = 16 - TT_GRADIENT_BITS,  // by which a scaled gradient in int16 is finer than its mantissas
 };
-
-static inline tt_vector tt_load_mantissas(const tt_mantissa *from) {
-#if TT_GRADIENT_BITS == 8
-    return tt_load_s8(from);
-#else
-    return tt_load_s16(from);
-#endif
-}
 
 // gy * factor, a factor of 15 fractional bits up to 1, as an int16 that is TT_SPARE_BITS finer than gy.
 static inline int32_t tt_scaled_gradient(int32_t gy, int32_t factor) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #define TT_VECTOR_LANES 4
-#include "tinytrain/gradients/bias_update.h"
+#include "tinytrain/vectors/bias_update.h"
 
 void tt_bias_update_s16(const void *args) { tt_bias_update(args); }

@@ -3,7 +3,7 @@
 // registers, turned by gathers, while the scaled gradients of a tile of pixels pass by: one load serves 48 products.
 // Other windows, and sums that may need more than 32 bits, take the reference's way, four lanes at a time.
 #define TT_VECTOR_LANES 4
-#include "tinytrain/gradients/conv2d_input_gradient.h"
+#include "tinytrain/vectors/conv2d_input_gradient.h"
 #include "tinytrain/mve_gradient.h"
 
 // Input channels whose weights are in registers, outputs in a group, pixels that pay for turning the weights.

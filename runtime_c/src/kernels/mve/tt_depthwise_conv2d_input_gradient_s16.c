@@ -4,7 +4,7 @@
 // times its channel's factor is rounded in one instruction: VRMULH shifts by 32, and factors have room for the rest.
 // Several outputs for an input, and shifts beyond that, take the reference's way, four lanes at a time.
 #define TT_VECTOR_LANES 4
-#include "tinytrain/gradients/depthwise_conv2d_input_gradient.h"
+#include "tinytrain/vectors/depthwise_conv2d_input_gradient.h"
 
 enum { EIGHT = 8, LEAST_RIGHT = 17, MOST_RIGHT = 32 };
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // tt_conv2d_s8 on a host: the weights of neighbouring output channels are laid side by side on the stack once, for all
 // pixels. For a Cortex-M, whose stack is small, there is nothing here.
-#ifndef TINYTRAIN_PACKED_CONV2D_H
-#define TINYTRAIN_PACKED_CONV2D_H
+#ifndef TINYTRAIN_VECTORS_PACKED_CONV2D_H
+#define TINYTRAIN_VECTORS_PACKED_CONV2D_H
 
 #include "tinytrain/kernels/conv2d.h"
-#include "tinytrain/output.h"
+#include "tinytrain/vectors/output.h"
 #include "tinytrain/window.h"
 
 #if TT_VECTOR_LANES > 1
