@@ -41,6 +41,8 @@ SUM_LIMIT = am.INT32_MAX // (255 * 128)
 FEWEST_PIXELS, USEFUL_PIXELS, USEFUL_BYTES, EXPANDED_OUTPUTS = 4, 64, 8192, 2
 # bytes of four rows and four columns of a matrix product, of two pairs of int16
 LEAST_PACKED = 64
+# fours of pixels that a weight's gradient is summed over at a time, where there is no room for all
+MOST_PIECES = 8
 
 
 def blocks_of(graph: Graph, node: Node) -> list[Block]:
@@ -302,8 +304,19 @@ class Conv2dWeightUpdate(Operator):
             },
         )  # fmt: skip
 
+    def scratch(self, graph: Graph, node: Node) -> int:
+        return self._packed(graph, node, 2, MOST_PIECES)
+
     def scratch_wanted(self, graph: Graph, node: Node) -> int:
-        return 24 * int(node.attrs["block"][1]) + 16  # sums of six input channels
+        sums = 24 * int(node.attrs["block"][1]) + 16  # of six input channels
+        return max(self._packed(graph, node, node.attrs["block"][3]), sums)
+
+    def _packed(self, graph: Graph, node: Node, inputs: int, most: int | None = None) -> int:
+        """Bytes of the gradients of four output channels, and of inputs, by fours of pixels; rows may end with half."""
+        height, width, _ = windows.image_shape(graph[node.inputs[1]].shape)
+        pixels = height * width if node.attrs["kernel"] == (1, 1) else height * (width + 1)
+        fours = -(-pixels // 4)
+        return 8 * (4 + -(-inputs // 2) * 2) * min(fours, most or fours)
 
     def cost(self, graph: Graph, node: Node) -> Cost:
         gy, target = graph[node.inputs[1]], graph.outs(node)[0]

@@ -9,6 +9,9 @@
 
 #include "tinytrain/gradient.h"
 
+// An inner loop that not every kernel has a use for.
+#define TT_SHARED_LOOP __attribute__((noinline, unused))
+
 // Four bytes from any address.
 static inline uint32_t tt_word_at(const void *from) {
     uint32_t word;
@@ -106,7 +109,7 @@ static inline int32_t tt_watched(uint32_t pair, int32_t minus_square) {
 }
 
 // Exact values whose mantissas were a hit.
-TT_INNER_LOOP static void tt_watch_sums(tt_watch *watch, const int32_t *sums, int32_t count, int32_t right) {
+TT_SHARED_LOOP static void tt_watch_sums(tt_watch *watch, const int32_t *sums, int32_t count, int32_t right) {
     uint32_t largest = (uint32_t)watch->largest;  // of 32-bit sums like these
     for (int32_t i = 0; i < count; i++) {
         const uint32_t magnitude = sums[i] < 0 ? 0U - (uint32_t)sums[i] : (uint32_t)sums[i];
@@ -147,7 +150,7 @@ typedef struct tt_product_of {
 
 // Multiplies and stores rows until one is a hit of the watch (then the result is not negative, and the rows are those
 // behind it) or there are no more. With a scale of 0 it only sums up four rows.
-TT_INNER_LOOP static int32_t tt_multiply(tt_product_of *product) {
+TT_SHARED_LOOP static int32_t tt_multiply(tt_product_of *product) {
     const tt_product_of p = *product;
     const uint32_t *a = p.rows, *b = p.columns;
     const uint32_t *const last_eight = b + TT_DOT_COLUMNS * (p.pairs & ~7), *const end = b + TT_DOT_COLUMNS * p.pairs;
