@@ -217,10 +217,10 @@ def test_updates_of_1x1_windows_equal_oracle(case, at_co, at_ci, how, extra):
 @given(
     st.tuples(st.integers(1, 5), st.integers(1, 5)), st.integers(1, 14), st.integers(1, 10), st.integers(-64, 12),
     st.sampled_from([0.0, 2.0**-20, 0.05, 1.0, 3e38]), st.sampled_from(["int8", "int16"]), st.booleans(),
-    st.integers(0, 2**31),
+    st.sampled_from(["sgd", "sum", "momentum"]), st.integers(0, 2**31),
 )  # fmt: skip
 @settings(max_examples=120, deadline=None)
-def test_updates_of_any_size_equal_oracle(size, ci, co, exponent, rate, dtype, extreme, seed):
+def test_updates_of_any_size_equal_oracle(size, ci, co, exponent, rate, dtype, extreme, how, seed):
     """From changes below a fraction of a step to ones far beyond the limits."""
     rng, limit = np.random.default_rng(seed), {"int8": 127, "int16": 32512}[dtype]
     graph = update_graph(
@@ -228,6 +228,7 @@ def test_updates_of_any_size_equal_oracle(size, ci, co, exponent, rate, dtype, e
         integers(rng, (co, 1, 1, ci), -limit, limit, np.dtype(dtype), extreme), 10.0 ** rng.uniform(-5, 0, co),
         {"x_scale": 0.02, "block": (0, co, 0, ci), "kernel": (1, 1), "scaling": "qas"}, master=dtype == "int8",
         fraction=rng.integers(-128, 128, (co, 1, 1, ci)).astype(np.int8) if dtype == "int8" else None,
+        accumulate=how == "sum", rule="momentum" if how == "momentum" else "sgd",
     )  # fmt: skip
     gy = integers(rng, (*size, co), -32768, 32767, np.int16, extreme) // int(rng.choice([1, 1, 3000]))
     x = integers(rng, (*size, ci), -128, 127, np.int8, extreme)

@@ -13,9 +13,12 @@ static inline int32_t tt_mve_shift(int32_t right) { return tt_clamp(-right, -33,
 
 // Exact sums of 32 bits as mantissas, in the low halves of the lanes; `largest` becomes the largest magnitude so far.
 static inline int32x4_t tt_mve_to_mantissas(int32x4_t sums, int32_t shift, uint32x4_t *largest) {
-    *largest = vmaxaq_s32(*largest, sums);
-    const int32x4_t rounded = vqrshlq_n_s32(sums, shift);
-    return vreinterpretq_s32_s16(vqmovnbq_s32(vreinterpretq_s16_s32(rounded), rounded));
+    __asm__("vmaxa.s32 %q[largest], %q[sums]\n"  // in this order no copy of the sums is needed
+            "vqrshl.s32 %q[sums], %[shift]\n"
+            "vqmovnb.s32 %q[sums], %q[sums]\n"
+            : [sums] "+w"(sums), [largest] "+w"(*largest)
+            : [shift] "r"(shift));
+    return sums;
 }
 
 #endif

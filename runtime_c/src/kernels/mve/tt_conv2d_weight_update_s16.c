@@ -140,7 +140,7 @@ TT_INNER_LOOP static void update_tile(const work *w, const tile *t, int32_t coun
         const int32_t some = tt_min(4, end - co);
         tt_mve_rates rates;
         if (u->mode != TT_UPDATE_STORE) { tt_mve_rates_of(u, co, some, &rates); }
-        tt_mve_update_rows(u, &rates, some, &rows);
+        tt_mve_update_rows(u, &rates, co, some, &rows);
     }
 }
 
