@@ -119,6 +119,15 @@ def test_training_kernels_of_large_windows_equal_oracle(size, channels, kernel, 
             assert_training_equals_oracle({**case, "extreme": extreme}, 1, cuts, "master", "int16")
 
 
+@pytest.mark.parametrize("size, channels", [((3, 600), 9), ((40, 13), 17), ((1, 300), 3)])
+def test_updates_over_many_pixels_are_exact(size, channels):
+    """More products than fit 32 bits, cut within rows and between them."""
+    case = {"size": size, "channels": channels, "kernel": (1, 3), "strides": (1, 1), "padding": (0, 0, 1, 1),
+            "zero_point": 127, "extreme": True, "seed": 5}  # fmt: skip
+    for how in ("master", "sum"):
+        assert_training_equals_oracle(case, 1, (), how, "int16")
+
+
 def assert_training_equals_oracle(case, multiplier, cuts, how, dtype):
     forward, sample = build(case, multiplier, cuts, clamp=CLAMP)
     blocks = forward.nodes[0].inputs[2:]

@@ -166,32 +166,55 @@ static inline void tt_mve_update_rows(const tt_update *u, const tt_mve_rates *ra
 // Does tt_mve_update_channels know what to do with this update?
 static inline int tt_mve_updates_channels(const tt_update *u) {
     return u->clip == 0 && u->decay_multiplier == 0 &&
-           (u->mode == TT_UPDATE_BIAS || u->mode == TT_UPDATE_ACCUMULATE);
+           (u->mode == TT_UPDATE_MASTER8 || u->mode == TT_UPDATE_BIAS || u->mode == TT_UPDATE_ACCUMULATE);
 }
 
-// Biases with masters of 16 bits, or accumulators: `count` channels from `channel` on, each with a rate of its own. Four
-// take the ordinary way where a change or a bias is so large that it may need more than 32 bits.
-static inline void tt_mve_update_channels(const tt_update *u, int32_t channel, int32_t count, const int32_t *sums) {
-    const int32_t exponent = tt_mve_rate_exponent(u), mode = u->mode;
-    int32_t *whole = (mode == TT_UPDATE_BIAS ? (int32_t *)u->parameter : u->accumulator) + channel;
-    int16_t *masters = (int16_t *)u->master + (mode == TT_UPDATE_BIAS ? channel : 0);
-    for (int32_t done = 0; done < count; done += 4, whole += 4, masters += 4) {
+// Four elements, or as many as `some` says: biases with masters of 16 bits, or accumulators. Returns 0 and does nothing
+// where a change or an element is so large that it may need more than 32 bits.
+static inline int tt_mve_update_words(const tt_update *u, uint32_t index, int32x4_t delta, mve_pred16_t some) {
+    int32_t *whole = (u->mode == TT_UPDATE_BIAS ? (int32_t *)u->parameter : u->accumulator) + index;
+    const int32x4_t old = vldrwq_z_s32(whole, some);
+    if (vmaxvq_u32(0, vmaxaq_s32(vmaxaq_s32(vdupq_n_u32(0), delta), old)) >= 1U << 28) { return 0; }
+    if (u->mode == TT_UPDATE_ACCUMULATE) {
+        vstrwq_p_s32(whole, vaddq_s32(old, delta), some);
+        return 1;
+    }
+    int16_t *masters = (int16_t *)u->master + index;
+    const int32x4_t fine = vsubq_s32(vldrhq_z_s32(masters, some), delta);
+    vstrhq_p_s32(masters, fine, some);  // the low half is what remains beside the rounded part that moves on
+    vstrwq_p_s32(whole, vaddq_s32(old, vrshrq_n_s32(fine, 16)), some);
+    return 1;
+}
+
+// The same of int8 weights with masters; there nothing is too large.
+static inline void tt_mve_update_bytes(const tt_update *u, uint32_t index, int32x4_t delta, mve_pred16_t some) {
+    int8_t *weights = (int8_t *)u->parameter + index, *masters = (int8_t *)u->master + index;
+    const int32x4_t limit = vdupq_n_s32(127 * 256);
+    const int32x4_t old = vmlaq_n_s32(vldrbq_z_s32(masters, some), vldrbq_z_s32(weights, some), 256);
+    const int32x4_t fine = vmaxq_s32(vminq_s32(vsubq_s32(old, delta), limit), vnegq_s32(limit));
+    vstrbq_p_s32(masters, fine, some);
+    vstrbq_p_s32(weights, vrshrq_n_s32(fine, 8), some);
+}
+
+// `count` neighbouring elements from `index` on, of the channels from `channel` on: each has a rate of its own. Sums are
+// exact, or reduced by total_shift.
+static inline void tt_mve_update_channels(const tt_update *u, int32_t channel, uint32_t index, int32_t count,
+                                          const int32_t *sums) {
+    const int32_t exponent = tt_mve_rate_exponent(u);
+    for (int32_t done = 0; done < count; done += 4) {
         const mve_pred16_t some = vctp32q((uint32_t)(count - done));
         const tt_mve_rate_lanes rates = tt_mve_rate_lanes_of(u, channel + done, exponent, some);
         const int32x4_t raised = vqshlq_s32(vldrwq_z_s32(sums + done, some), rates.left);
         const int32x4_t delta = vrshlq_s32(vmulhq_s32(raised, rates.mantissa), rates.shift);
-        const int32x4_t old = vldrwq_z_s32(whole, some);
-        if (vmaxvq_u32(0, vmaxaq_s32(vmaxaq_s32(vdupq_n_u32(0), delta), old)) >= 1U << 28) {
+        if (u->mode == TT_UPDATE_MASTER8) {
+            tt_mve_update_bytes(u, index + (uint32_t)done, delta, some);
+        } else if (!tt_mve_update_words(u, index + (uint32_t)done, delta, some)) {
             for (int32_t i = done; i < tt_min(done + 4, count); i++) {
                 const tt_rate rate = tt_rate_of_channel(u, channel + i);
-                tt_update_element(u, &rate, (uint32_t)(channel + i), sums[i]);
+                const int64_t product = (int64_t)sums[i] * rate.mantissa;
+                const int64_t exact = tt_rounding_shift(product, 31 - rate.exponent - u->total_shift);
+                tt_apply_delta(u, index + (uint32_t)i, exact);
             }
-        } else if (mode == TT_UPDATE_ACCUMULATE) {
-            vstrwq_p_s32(whole, vaddq_s32(old, delta), some);
-        } else {
-            const int32x4_t fine = vsubq_s32(vldrhq_z_s32(masters, some), delta);
-            vstrhq_p_s32(masters, fine, some);  // the low half is what remains beside the rounded part that moves on
-            vstrwq_p_s32(whole, vaddq_s32(old, vrshrq_n_s32(fine, 16)), some);
         }
     }
 }

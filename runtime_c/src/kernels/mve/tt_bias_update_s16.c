@@ -32,7 +32,7 @@ static void sum_few(const int16_t *gy, int32_t step, int32_t pixels, int32_t *su
 TT_INNER_LOOP static void update(const tt_update *u, int32_t c, int32_t count, const int32_t *sums,
                                  tt_clipping *clipping) {
     if (tt_mve_updates_channels(u)) {
-        tt_mve_update_channels(u, c, count, sums);
+        tt_mve_update_channels(u, c, (uint32_t)c, count, sums);
         return;
     }
     for (int32_t i = 0; i < count; i++) {
