@@ -58,55 +58,39 @@ static inline int8_t tt_fast_output(const tt_channel *c, int32_t sum) {
     return (int8_t)y;
 }
 
-// Four outputs of a channel whose `right` is not 0, `step` bytes apart; steps lie side by side for cores that overlap
-// them, and gcc would take more registers.
-TT_ALWAYS_INLINE static inline void tt_store_four(const tt_channel *c, int32_t s0, int32_t s1, int32_t s2, int32_t s3,
-                                                  int8_t *y, int32_t step) {
-    int32_t a, b, d, e;
-    __asm__ volatile(
-        "ldrd %[a], %[b], [%[c]]\n\t"
-        "ldrd %[d], %[e], [%[c], #8]\n\t"
-        "qdadd %[s0], %[a], %[s0]\n\t"
-        "qdadd %[s1], %[a], %[s1]\n\t"
-        "qdadd %[s2], %[a], %[s2]\n\t"
-        "qdadd %[s3], %[a], %[s3]\n\t"
-        "smmlar %[a], %[s0], %[b], %[d]\n\t"
-        "add %[s0], %[a], %[s0], asr #31\n\t"
-        "smmlar %[a], %[s1], %[b], %[d]\n\t"
-        "add %[s1], %[a], %[s1], asr #31\n\t"
-        "smmlar %[a], %[s2], %[b], %[d]\n\t"
-        "add %[s2], %[a], %[s2], asr #31\n\t"
-        "smmlar %[a], %[s3], %[b], %[d]\n\t"
-        "add %[s3], %[a], %[s3], asr #31\n\t"
-        "asr %[s0], %[s0], %[e]\n\t"
-        "asr %[s1], %[s1], %[e]\n\t"
-        "asr %[s2], %[s2], %[e]\n\t"
-        "asr %[s3], %[s3], %[e]\n\t"
-        "ssat %[s0], #8, %[s0]\n\t"
-        "ssat %[s1], #8, %[s1]\n\t"
-        "ssat %[s2], #8, %[s2]\n\t"
-        "ssat %[s3], #8, %[s3]\n\t"
-        "strb %[s0], [%[y]]\n\t"
-        "strb %[s1], [%[y], %[step]]\n\t"
-        "add %[a], %[y], %[step], lsl #1\n\t"
-        "strb %[s2], [%[a]]\n\t"
-        "strb %[s3], [%[a], %[step]]\n\t"
-        : [a] "=&r"(a), [b] "=&r"(b), [d] "=&r"(d), [e] "=&r"(e), [s0] "+r"(s0), [s1] "+r"(s1), [s2] "+r"(s2),
-          [s3] "+r"(s3)
-        : [c] "r"(c), [y] "r"(y), [step] "r"(step)
-        : "memory");
-}
-
-// `count` outputs of any channel, `step` bytes apart.
-TT_INNER_LOOP static void tt_store_any(const tt_output *o, const tt_channel *c, int32_t index, const int32_t *sums, int8_t *y,
-                                int32_t step, int32_t count) {
-    for (int32_t i = 0; i < count; i++, y += step) {
-        *y = c->right != 0 ? tt_fast_output(c, sums[i]) : tt_output_of(o, sums[i], index);
-    }
+// Four sums of a channel whose `right` is not 0 become outputs. Steps lie side by side for cores that overlap them.
+TT_ALWAYS_INLINE static inline void tt_four_outputs(const tt_channel *c, int32_t *sums) {
+    int32_t s0 = sums[0], s1 = sums[1], s2 = sums[2], s3 = sums[3], a, b, d, e;
+    __asm__("ldrd %[a], %[b], [%[c]]\n\t"
+            "ldrd %[d], %[e], [%[c], #8]\n\t"
+            "qdadd %[s0], %[a], %[s0]\n\t"
+            "qdadd %[s1], %[a], %[s1]\n\t"
+            "qdadd %[s2], %[a], %[s2]\n\t"
+            "qdadd %[s3], %[a], %[s3]\n\t"
+            "smmlar %[a], %[s0], %[b], %[d]\n\t"
+            "add %[s0], %[a], %[s0], asr #31\n\t"
+            "smmlar %[a], %[s1], %[b], %[d]\n\t"
+            "add %[s1], %[a], %[s1], asr #31\n\t"
+            "smmlar %[a], %[s2], %[b], %[d]\n\t"
+            "add %[s2], %[a], %[s2], asr #31\n\t"
+            "smmlar %[a], %[s3], %[b], %[d]\n\t"
+            "add %[s3], %[a], %[s3], asr #31\n\t"
+            "asr %[s0], %[s0], %[e]\n\t"
+            "asr %[s1], %[s1], %[e]\n\t"
+            "asr %[s2], %[s2], %[e]\n\t"
+            "asr %[s3], %[s3], %[e]\n\t"
+            "ssat %[s0], #8, %[s0]\n\t"
+            "ssat %[s1], #8, %[s1]\n\t"
+            "ssat %[s2], #8, %[s2]\n\t"
+            "ssat %[s3], #8, %[s3]"
+            : [a] "=&r"(a), [b] "=&r"(b), [d] "=&r"(d), [e] "=&r"(e), [s0] "+r"(s0), [s1] "+r"(s1), [s2] "+r"(s2),
+              [s3] "+r"(s3)
+            : [c] "r"(c), "m"(*c));
+    sums[0] = s0, sums[1] = s1, sums[2] = s2, sums[3] = s3;
 }
 
 // What is left to do where the clamp is narrower than int8: all outputs, four at a time.
-static inline void tt_clamp_outputs(const tt_output *o, int8_t *y, int32_t count) {
+TT_INNER_LOOP static void tt_clamp_outputs(const tt_output *o, int8_t *y, int32_t count) {
     if (o->low <= INT8_MIN && o->high >= INT8_MAX) { return; }
     const uint32_t low = (uint32_t)(o->low & 0xFF) * 0x01010101U, high = (uint32_t)(o->high & 0xFF) * 0x01010101U;
     for (; count >= 4; count -= 4, y += 4) {

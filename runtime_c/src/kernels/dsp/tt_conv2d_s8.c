@@ -279,6 +279,14 @@ TT_INNER_LOOP static void add_one(const uint32_t *x, const uint32_t *w, const ui
     sums[1] = s1;
 }
 
+// `count` outputs of a channel.
+TT_INNER_LOOP static void store_any(const work *k, const tt_channel *c, int32_t co, const int32_t *sums, int8_t *y,
+                                    int32_t count) {
+    for (int32_t i = 0; i < count; i++, y += k->args->y_channels) {
+        *y = c->right != 0 ? tt_fast_output(c, sums[i]) : tt_output_of(&k->output, sums[i], co);
+    }
+}
+
 // Outputs of the pixels of a tile, of channels co and maybe co + 1.
 TT_INNER_LOOP static void finish_pixels(const work *k, int32_t co, int32_t count, int32_t pixels, int8_t *y) {
     const int32_t step = k->args->y_channels, words = k->words, group = PIXELS * words;
@@ -308,7 +316,7 @@ TT_INNER_LOOP static void finish_pixels(const work *k, int32_t co, int32_t count
             continue;
         }
         for (int32_t i = 0; i < count; i++) {
-            tt_store_any(&k->output, &channels[i], co + i, sums + i * at_once, y + i, step, at_once);
+            store_any(k, &channels[i], co + i, sums + i * at_once, y + i, at_once);
         }
     }
 }

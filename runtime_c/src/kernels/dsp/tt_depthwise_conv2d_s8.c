@@ -140,62 +140,46 @@ TT_ALWAYS_INLINE static inline void add_row(const uint32_t *x, const uint32_t *w
     }
 }
 
-// Outputs of `count` columns of a row.
-typedef struct strip {
-    const uint32_t *x, *w, *w_end;
-    int32_t pitch;
-    const tt_channel *channel;
-    const tt_output *output;
-    int32_t index;  // of the channel
-    int8_t *y;
-    int32_t step, count;
-} strip;
-
-TT_ALWAYS_INLINE static inline void add_windows(const strip *p, int32_t width, int32_t stride) {
-    const int32_t taps = stride == 1 ? width - 1 : (width + 1) / 2, pitch = p->pitch, step = p->step;
-    const uint32_t *x = p->x;
-    int8_t *y = p->y;
-    for (int32_t left = p->count; left > 0; left -= OUTPUTS, x += OUTPUTS / 2 * stride, y += OUTPUTS * step) {
-        int32_t sums[OUTPUTS] = {0, 0, 0, 0};
-        const uint32_t *from = x, *end = p->w_end;
-        for (const uint32_t *w = p->w; w != end; w += taps, from += pitch) { add_row(from, w, sums, width, stride); }
-        if (left >= OUTPUTS && p->channel->right != 0) {
-            tt_store_four(p->channel, sums[0], sums[1], sums[2], sums[3], y, step);
-        } else {
-            const int32_t same[OUTPUTS] = {sums[0], sums[1], sums[2], sums[3]};
-            tt_store_any(p->output, p->channel, p->index, same, y, step, tt_min(left, OUTPUTS));
+// A channel's outputs.
+TT_ALWAYS_INLINE static inline void add_windows(const tile *t, int32_t lane, int32_t width, int32_t stride) {
+    const tt_window *win = &t->args->window;
+    const int32_t taps = stride == 1 ? width - 1 : (width + 1) / 2, pitch = t->pitch, step = t->args->y_channels;
+    const uint32_t *plane = t->planes + lane * t->plane, *weights = t->weights + lane * win->kernel_height * taps;
+    int8_t *y_row = t->args->y + (t->oy * win->y_width + t->ox) * step + t->channel + lane;
+    int32_t y0 = t->oy * win->stride_height - win->pad_top;
+    for (int32_t row = 0; row < t->rows; row++, y0 += win->stride_height, y_row += win->y_width * step) {
+        const tt_range rows = tt_inside(y0, win->kernel_height, win->x_height);
+        const uint32_t *x = plane + (y0 + rows.first - t->first_row) * pitch, *first = weights + rows.first * taps;
+        const uint32_t *end = first + tt_max(0, rows.last - rows.first) * taps;
+        int8_t *y = y_row;
+        for (int32_t left = t->columns; left > 0; left -= OUTPUTS, x += OUTPUTS / 2 * stride, y += OUTPUTS * step) {
+            int32_t sums[OUTPUTS] = {0, 0, 0, 0};
+            const uint32_t *from = x;
+            for (const uint32_t *w = first; w != end; w += taps, from += pitch) { add_row(from, w, sums, width, stride); }
+            tt_four_outputs(&t->channels[lane], sums);
+            y[0] = (int8_t)sums[0];
+            if (left > 1) { y[step] = (int8_t)sums[1]; }
+            if (left > 2) { y[2 * step] = (int8_t)sums[2]; }
+            if (left > 3) { y[3 * step] = (int8_t)sums[3]; }
         }
     }
 }
 
-TT_INNER_LOOP static void windows_3(const strip *p) { add_windows(p, 3, 1); }
-TT_INNER_LOOP static void windows_5(const strip *p) { add_windows(p, 5, 1); }
-TT_INNER_LOOP static void windows_7(const strip *p) { add_windows(p, 7, 1); }
-TT_INNER_LOOP static void windows_3_by_2(const strip *p) { add_windows(p, 3, 2); }
-TT_INNER_LOOP static void windows_5_by_2(const strip *p) { add_windows(p, 5, 2); }
-TT_INNER_LOOP static void windows_7_by_2(const strip *p) { add_windows(p, 7, 2); }
+TT_INNER_LOOP static void windows_3(const tile *t, int32_t lane) { add_windows(t, lane, 3, 1); }
+TT_INNER_LOOP static void windows_5(const tile *t, int32_t lane) { add_windows(t, lane, 5, 1); }
+TT_INNER_LOOP static void windows_7(const tile *t, int32_t lane) { add_windows(t, lane, 7, 1); }
+TT_INNER_LOOP static void windows_3_by_2(const tile *t, int32_t lane) { add_windows(t, lane, 3, 2); }
+TT_INNER_LOOP static void windows_5_by_2(const tile *t, int32_t lane) { add_windows(t, lane, 5, 2); }
+TT_INNER_LOOP static void windows_7_by_2(const tile *t, int32_t lane) { add_windows(t, lane, 7, 2); }
 
-// A channel's outputs.
 static void finish_channel(const tile *t, int32_t lane) {
-    const tt_depthwise_conv2d_s8_args *a = t->args;
-    const tt_window *win = &a->window;
-    const uint32_t *weights = t->weights + lane * win->kernel_height * t->weight_words;
-    strip p = {0, 0, 0, t->pitch, &t->channels[lane], &t->output, t->channel + lane, 0, a->y_channels, t->columns};
-    for (int32_t oy = t->oy; oy < t->oy + t->rows; oy++) {
-        const int32_t y0 = oy * win->stride_height - win->pad_top;
-        const tt_range rows = tt_inside(y0, win->kernel_height, win->x_height);
-        p.x = t->planes + lane * t->plane + (y0 + rows.first - t->first_row) * t->pitch;
-        p.w = weights + rows.first * t->weight_words;
-        p.w_end = p.w + tt_max(0, rows.last - rows.first) * t->weight_words;
-        p.y = a->y + (oy * win->y_width + t->ox) * a->y_channels + t->channel + lane;
-        switch (win->kernel_width + win->stride_width) {
-            case 4: windows_3(&p); break;
-            case 6: windows_5(&p); break;
-            case 8: windows_7(&p); break;
-            case 5: windows_3_by_2(&p); break;
-            case 7: windows_5_by_2(&p); break;
-            default: windows_7_by_2(&p); break;
-        }
+    switch (t->args->window.kernel_width + t->args->window.stride_width) {
+        case 4: windows_3(t, lane); break;
+        case 6: windows_5(t, lane); break;
+        case 8: windows_7(t, lane); break;
+        case 5: windows_3_by_2(t, lane); break;
+        case 7: windows_5_by_2(t, lane); break;
+        default: windows_7_by_2(t, lane); break;
     }
 }
 
@@ -222,18 +206,21 @@ static void finish_group(tile *t, int32_t room, int32_t most_columns) {
             uint32_t *to = t->planes;
             t->plane = tt_max(0, end - t->first_row) * t->pitch;
             for (int32_t i = t->first_row; i < end; i++, row += image_pitch, to += t->pitch) { pack_row(t, row, x0, to); }
-            for (int32_t lane = 0; lane < t->lanes; lane++) { finish_channel(t, lane); }
+            for (int32_t lane = 0; lane < t->lanes; lane++) {
+                if (t->channels[lane].right != 0) { finish_channel(t, lane); }
+            }
         }
     }
 }
 
-static void any_outputs(const tile *t, const tt_depthwise_block *block) {
+// Channels `first` to `end` - 1 of a block, one output after the other.
+TT_INNER_LOOP static void any_outputs(const tile *t, const tt_depthwise_block *block, int32_t first, int32_t end) {
     const tt_depthwise_conv2d_s8_args *a = t->args;
     const tt_window *win = &a->window;
     int8_t *y = a->y + block->start;
     for (int32_t pixel = 0; pixel < win->y_height * win->y_width; pixel++, y += a->y_channels) {
         const tt_patch at = tt_patch_of(win, pixel / win->y_width, pixel % win->y_width);
-        for (int32_t c = 0; c < block->count; c++) {
+        for (int32_t c = first; c < end; c++) {
             const int8_t *x = a->x + (at.y0 * win->x_width + at.x0) * a->x_channels;
             int32_t sum = 0;
             x += (block->start + c) / a->channel_multiplier;
@@ -248,10 +235,25 @@ static void any_outputs(const tile *t, const tt_depthwise_block *block) {
     }
 }
 
+// Channels of a block from c on, four at most; returns how many.
+static int32_t planes_of(tile *t, const tt_depthwise_block *block, int32_t c, int32_t room, int32_t columns) {
+    const tt_window *win = &t->args->window;
+    t->channel = block->start + c;
+    t->lanes = tt_min(CHANNELS, block->count - c);
+    pack_weights(t, block, c);
+    for (int32_t lane = 0; lane < t->lanes; lane++) {
+        tt_channel *channel = &t->channels[lane];
+        tt_set_channel(channel, &t->output, t->channel + lane, win->kernel_height * win->kernel_width);
+        if (channel->right == 0) { any_outputs(t, block, c + lane, c + lane + 1); }
+    }
+    finish_group(t, room, columns);
+    return t->lanes;
+}
+
 void tt_depthwise_conv2d_s8(const void *args) {
     const tt_depthwise_conv2d_s8_args *a = args;
     const tt_window *win = &a->window;
-    const int32_t width = win->kernel_width, stride = win->stride_width, taps = win->kernel_height * width;
+    const int32_t width = win->kernel_width, stride = win->stride_width;
     uint32_t local[LOCAL_WORDS];
     const int small = a->scratch_bytes < (int32_t)sizeof local;
     tile t = {a, {a->bias, a->multiplier, a->shift, a->y_zero_point, a->clamp_low, a->clamp_high, a->single_rounding},
@@ -261,20 +263,15 @@ void tt_depthwise_conv2d_s8(const void *args) {
     const int32_t room = ((small ? LOCAL_WORDS : a->scratch_bytes / 4) - weight_words) / CHANNELS;
     int32_t columns = win->y_width;
     while (columns > 0 && pitch_of(win, columns) * win->kernel_height > room) { columns = (columns - 1) & ~(OUTPUTS - 1); }
-    const int in_planes = a->channel_multiplier == 1 && columns > 0 && stride <= 2 && (width == 3 || width == 5 || width == 7);
+    const int fast = a->channel_multiplier == 1 && stride <= 2 && (width == 3 || width == 5 || width == 7);
     t.planes = t.weights + weight_words;
     for (int32_t i = 0; i < a->block_count; i++) {
         const tt_depthwise_block *block = &a->blocks[i];
-        if (!in_planes) { any_outputs(&t, block); }
-        for (int32_t c = 0; c < block->count && in_planes; c += CHANNELS) {
-            t.channel = block->start + c;
-            t.lanes = tt_min(CHANNELS, block->count - c);
-            pack_weights(&t, block, c);
-            for (int32_t lane = 0; lane < t.lanes; lane++) {
-                tt_set_channel(&t.channels[lane], &t.output, t.channel + lane, taps);
-            }
-            finish_group(&t, room, columns);
+        if (!fast || columns <= 0) {
+            any_outputs(&t, block, 0, block->count);
+            continue;
         }
+        for (int32_t c = 0; c < block->count;) { c += planes_of(&t, block, c, room, columns); }
     }
     tt_clamp_outputs(&t.output, a->y, win->y_height * win->y_width * a->y_channels);
 }
