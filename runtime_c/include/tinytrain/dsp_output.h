@@ -31,7 +31,7 @@ TT_INNER_LOOP static void tt_set_constant_channel(tt_channel *c, const tt_output
 static inline void tt_set_channel(tt_channel *c, const tt_output *o, int32_t channel, int32_t products) {
     const int32_t bias = o->bias[channel], right = -o->shift[channel];
     const uint32_t limit = (1U << 30) - (uint32_t)products * TT_LARGEST_PRODUCT;
-    c->right = 0;
+    c->twice_bias = c->multiplier = c->addend = c->right = 0;
     if (o->single_rounding || products > TT_MOST_PRODUCTS) { return; }
     if ((uint32_t)(right - 1) >= TT_MOST_RIGHT || (uint32_t)bias + limit >= 2 * limit) {
         tt_set_constant_channel(c, o, channel, products);
@@ -58,34 +58,28 @@ static inline int8_t tt_fast_output(const tt_channel *c, int32_t sum) {
     return (int8_t)y;
 }
 
-// Four sums of a channel whose `right` is not 0 become outputs. Steps lie side by side for cores that overlap them.
-TT_ALWAYS_INLINE static inline void tt_four_outputs(const tt_channel *c, int32_t *sums) {
-    int32_t s0 = sums[0], s1 = sums[1], s2 = sums[2], s3 = sums[3], a, b, d, e;
-    __asm__("ldrd %[a], %[b], [%[c]]\n\t"
-            "ldrd %[d], %[e], [%[c], #8]\n\t"
-            "qdadd %[s0], %[a], %[s0]\n\t"
-            "qdadd %[s1], %[a], %[s1]\n\t"
-            "qdadd %[s2], %[a], %[s2]\n\t"
-            "qdadd %[s3], %[a], %[s3]\n\t"
-            "smmlar %[a], %[s0], %[b], %[d]\n\t"
-            "add %[s0], %[a], %[s0], asr #31\n\t"
-            "smmlar %[a], %[s1], %[b], %[d]\n\t"
-            "add %[s1], %[a], %[s1], asr #31\n\t"
-            "smmlar %[a], %[s2], %[b], %[d]\n\t"
-            "add %[s2], %[a], %[s2], asr #31\n\t"
-            "smmlar %[a], %[s3], %[b], %[d]\n\t"
-            "add %[s3], %[a], %[s3], asr #31\n\t"
-            "asr %[s0], %[s0], %[e]\n\t"
-            "asr %[s1], %[s1], %[e]\n\t"
-            "asr %[s2], %[s2], %[e]\n\t"
-            "asr %[s3], %[s3], %[e]\n\t"
-            "ssat %[s0], #8, %[s0]\n\t"
-            "ssat %[s1], #8, %[s1]\n\t"
-            "ssat %[s2], #8, %[s2]\n\t"
-            "ssat %[s3], #8, %[s3]"
-            : [a] "=&r"(a), [b] "=&r"(b), [d] "=&r"(d), [e] "=&r"(e), [s0] "+r"(s0), [s1] "+r"(s1), [s2] "+r"(s2),
+// The same for four sums in registers of an asm statement, by the names of its operands: a to d hold the words of a
+// channel, and a is used up. Steps of four outputs lie side by side, for cores that overlap them.
+#define TT_OUTPUTS(s0, s1, s2, s3, a, b, c, d)                                                                       \
+    TT_TOTAL(s0, a) TT_TOTAL(s1, a) TT_TOTAL(s2, a) TT_TOTAL(s3, a)                                                  \
+    TT_SCALE(s0, a, b, c) TT_SCALE(s1, a, b, c) TT_SCALE(s2, a, b, c) TT_SCALE(s3, a, b, c)                          \
+    TT_SHIFT(s0, d) TT_SHIFT(s1, d) TT_SHIFT(s2, d) TT_SHIFT(s3, d)                                                  \
+    TT_SATURATE(s0) TT_SATURATE(s1) TT_SATURATE(s2) TT_SATURATE(s3)
+#define TT_TOTAL(s, a) "qdadd %[" #s "], %[" #a "], %[" #s "]\n\t"
+#define TT_SCALE(s, a, b, c)                           \
+    "smmlar %[" #a "], %[" #s "], %[" #b "], %[" #c "]\n\t" \
+    "add %[" #s "], %[" #a "], %[" #s "], asr #31\n\t"
+#define TT_SHIFT(s, d) "asr %[" #s "], %[" #s "], %[" #d "]\n\t"
+#define TT_SATURATE(s, ...) "ssat %[" #s "], #8, %[" #s "]\n\t"
+
+// Four sums of a channel whose `right` is not 0 become outputs.
+TT_ALWAYS_INLINE static inline void tt_four_outputs(const tt_channel *channel, int32_t *sums) {
+    int32_t s0 = sums[0], s1 = sums[1], s2 = sums[2], s3 = sums[3], a, b, c, d;
+    __asm__("ldrd %[a], %[b], [%[channel]]\n\t"
+            "ldrd %[c], %[d], [%[channel], #8]\n\t" TT_OUTPUTS(s0, s1, s2, s3, a, b, c, d)
+            : [a] "=&r"(a), [b] "=&r"(b), [c] "=&r"(c), [d] "=&r"(d), [s0] "+r"(s0), [s1] "+r"(s1), [s2] "+r"(s2),
               [s3] "+r"(s3)
-            : [c] "r"(c), "m"(*c));
+            : [channel] "r"(channel), "m"(*channel));
     sums[0] = s0, sums[1] = s1, sums[2] = s2, sums[3] = s3;
 }
 

@@ -207,23 +207,13 @@ TT_INNER_LOOP static int32_t expand_channels(const work *k, int32_t co) {
     "bne 1b\n"                 \
     "3:\t"
 
-// Their outputs of one channel, see tinytrain/dsp_output.h; its four words lie `at` bytes into the channels. x is where
-// they go, w the bytes between pixels there. Steps of four outputs lie side by side, for cores that overlap them.
-#define TOTAL(sum) "qdadd %[" #sum "], %[w0], %[" #sum "]\n\t"
-#define MULTIPLY(sum)                             \
-    "smmlar %[w0], %[" #sum "], %[w1], %[x0]\n\t" \
-    "add %[" #sum "], %[w0], %[" #sum "], asr #31\n\t"
-#define SHIFT(sum) "asr %[" #sum "], %[" #sum "], %[x1]\n\t"
-#define CLAMP(sum) "ssat %[" #sum "], #8, %[" #sum "]\n\t"
-#define EACH(STEP, s0, s1, s2, s3) STEP(s0) STEP(s1) STEP(s2) STEP(s3)
+// Their outputs of one channel, whose words lie `at` bytes into the channels. x is where they go, w the bytes between
+// pixels there.
 #define OUTPUTS(s0, s1, s2, s3, at)                \
     "ldr %[x1], %[channels]\n\t"                   \
     "ldrd %[w0], %[w1], [%[x1], #" at "]\n\t"      \
     "ldrd %[x0], %[x1], [%[x1], #" at " + 8]\n\t"  \
-    EACH(TOTAL, s0, s1, s2, s3)                    \
-    EACH(MULTIPLY, s0, s1, s2, s3)                 \
-    EACH(SHIFT, s0, s1, s2, s3)                    \
-    EACH(CLAMP, s0, s1, s2, s3)                    \
+    TT_OUTPUTS(s0, s1, s2, s3, w0, w1, x0, x1)     \
     "strb %[" #s0 "], [%[x]]\n\t"                  \
     "strb %[" #s1 "], [%[x], %[w]]\n\t"            \
     "add %[x], %[x], %[w], lsl #1\n\t"             \

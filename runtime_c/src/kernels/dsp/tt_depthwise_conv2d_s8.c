@@ -1,106 +1,66 @@
 // SPDX-License-Identifier: Apache-2.0
-// tt_depthwise_conv2d_s8: four channels at a time. Their part of the image, less the zero point, is laid out as int16, a
-// plane for each channel, so that two neighbours lie in a word and one instruction multiplies both. Windows 3, 5 or 7
-// wide, strides 1 or 2; all others, and those with too little scratch, take one output after the other.
+// tt_depthwise_conv2d_s8, four channels at a time, in one of three ways:
+// - windows 3, 5 or 7 wide, stride 1 or 2: the image becomes planes of int16, pairs of neighbours are multiplied at once;
+// - small outputs, other windows, little scratch: the bytes of four channels of a pixel are multiplied where they lie;
+// - what is left, one output after the other.
+#include "tinytrain/kernels/depthwise_conv2d.h"
 #include "tinytrain/dsp.h"
 #include "tinytrain/dsp_output.h"
-#include "tinytrain/kernels/depthwise_conv2d.h"
+#include "tinytrain/dsp_planes.h"
 #include "tinytrain/window.h"
 
-enum { CHANNELS = 4, OUTPUTS = 4, LOCAL_WORDS = 96 };
+enum { CHANNELS = TT_PLANES, OUTPUTS = 4, SMALL_WIDTH = 4, LOCAL_WORDS = 98 };
 
-// A part of the image, and of all outputs, in planes.
-typedef struct tile {
+// Four channels of all outputs, and rows of the image for some of them.
+typedef struct group {
     const tt_depthwise_conv2d_s8_args *args;
     tt_output output;
-    uint32_t *weights;       // [CHANNELS, kernel_height, weight_words]
-    uint32_t *planes;        // [CHANNELS, rows, pitch]
-    int32_t weight_words;    // pairs of taps of a row
-    int32_t pitch, plane;    // words of a row and of a plane
-    int32_t first_row;       // of the image, in the planes
-    int32_t oy, rows;        // outputs
-    int32_t ox, columns;
-    int32_t channel, lanes;  // outputs of channels from `channel` on
+    const tt_depthwise_block *block;
+    int32_t channel;                // first of the outputs
     tt_channel channels[CHANNELS];
-} tile;
-
-// The bytes of `lanes` neighbouring channels.
-static uint32_t load_lanes(const int8_t *from, int32_t lanes) {
-    if (lanes == CHANNELS) { return tt_load_bytes(from); }
-    uint32_t bytes = 0;
-    for (int32_t i = 0; i < lanes; i++) { bytes |= (uint32_t)(uint8_t)from[i] << 8 * i; }
-    return bytes;
-}
-
-// Two neighbours of four channels, to the planes of each.
-TT_ALWAYS_INLINE static inline void store_pairs(uint32_t a, uint32_t b, uint32_t minus_zero, uint32_t *to,
-                                                int32_t plane) {
-    const uint32_t even_a = tt_add_even_pair(minus_zero, a), even_b = tt_add_even_pair(minus_zero, b);
-    const uint32_t odd_a = tt_add_odd_pair(minus_zero, a), odd_b = tt_add_odd_pair(minus_zero, b);
-    to[0] = tt_firsts(even_a, even_b);
-    to[plane] = tt_firsts(odd_a, odd_b);
-    to[2 * plane] = tt_seconds(even_a, even_b);
-    to[3 * plane] = tt_seconds(odd_a, odd_b);
-}
-
-// Pairs of pixels, `channels` bytes from one pixel to the next.
-TT_INNER_LOOP static void pack_pairs(const int8_t *from, int32_t channels, int32_t pairs, uint32_t minus_zero,
-                                     uint32_t *to, int32_t plane) {
-    for (; pairs > 0; pairs--, from += 2 * channels, to++) {
-        store_pairs(tt_load_bytes(from), tt_load_bytes(from + channels), minus_zero, to, plane);
-    }
-}
-
-// Pixels x and after of an image row, a row of the planes; those outside the image become 0.
-static void pack_row(const tile *t, const int8_t *row, int32_t x, uint32_t *to) {
-    const tt_depthwise_conv2d_s8_args *a = t->args;
-    const uint32_t minus_zero = tt_pair_of(-a->x_zero_point), zeros = (uint32_t)(a->x_zero_point & 0xFF) * 0x01010101U;
-    const int32_t width = a->window.x_width, channels = a->x_channels;
-    for (const uint32_t *end = to + t->pitch; to != end; x += 2, to++) {
-        const int32_t pairs = tt_min((int32_t)(end - to), (width - x) >> 1);
-        if (x >= 0 && pairs > 0 && t->lanes == CHANNELS) {
-            pack_pairs(row + x * channels, channels, pairs, minus_zero, to, t->plane);
-            x += 2 * (pairs - 1);
-            to += pairs - 1;
-            continue;
-        }
-        const uint32_t first = x >= 0 && x < width ? load_lanes(row + x * channels, t->lanes) : zeros;
-        const uint32_t second = x + 1 >= 0 && x + 1 < width ? load_lanes(row + (x + 1) * channels, t->lanes) : zeros;
-        store_pairs(first, second, minus_zero, to, t->plane);
-    }
-}
+    uint32_t *weights;              // planes: [CHANNELS, kernel_height, taps]; else [taps of a window, 2]
+    int32_t taps;                   // pairs of taps in a row of a window
+    uint32_t *planes;               // [CHANNELS, rows, pitch]
+    int32_t pitch, most_rows;       // words of a row; rows that there is room for
+    int32_t plane;                  // words of a plane
+    int32_t first_row;              // of the image in the planes
+    int32_t oy, rows;               // of outputs
+} group;
 
 // All neighbouring taps for stride 1, every other pair of them for stride 2.
-static void pack_weights(const tile *t, const tt_depthwise_block *block, int32_t c) {
-    const tt_window *win = &t->args->window;
-    const int32_t step = win->stride_width, count = block->count;
-    const int8_t *w = block->weights + c;
-    uint32_t *to = t->weights;
-    for (int32_t ky = 0; ky < win->kernel_height; ky++, w += win->kernel_width * count) {
-        for (int32_t kx = 0; kx + 2 <= win->kernel_width + step - 1; kx += step, to++) {
-            const uint32_t first = load_lanes(w + kx * count, t->lanes);
-            const uint32_t second = kx + 1 < win->kernel_width ? load_lanes(w + (kx + 1) * count, t->lanes) : 0;
-            store_pairs(first, second, 0, to, win->kernel_height * t->weight_words);
+static void pack_weights(const group *g) {
+    const tt_window *win = &g->args->window;
+    const int32_t count = g->block->count, plane = win->kernel_height * g->taps, stride = win->stride_width;
+    const int8_t *w = g->block->weights + (g->channel - g->block->start);
+    uint32_t *to = g->weights;
+    for (int32_t ky = 0; ky < win->kernel_height; ky++) {
+        uint32_t bytes = tt_load_bytes(w), even = tt_even_pair(bytes), odd = tt_odd_pair(bytes);
+        for (int32_t kx = 1; kx < win->kernel_width; kx++) {
+            w += count;
+            bytes = tt_load_bytes(w);
+            const uint32_t next_even = tt_even_pair(bytes), next_odd = tt_odd_pair(bytes);
+            if (stride == 1 || (kx & 1) != 0) { tt_store_planes(even, odd, next_even, next_odd, to++, plane); }
+            even = next_even;
+            odd = next_odd;
         }
+        if (stride == 2) { tt_store_planes(even, odd, 0, 0, to++, plane); }
+        w += count;
     }
 }
 
 static inline int32_t low_low(uint32_t a, uint32_t b, int32_t sum) {
-    int32_t r;
-    __asm__("smlabb %0, %1, %2, %3" : "=r"(r) : "r"(a), "r"(b), "r"(sum));
-    return r;
+    __asm__("smlabb %0, %1, %2, %0" : "+r"(sum) : "r"(a), "r"(b));
+    return sum;
 }
 
 static inline int32_t low_high(uint32_t a, uint32_t b, int32_t sum) {
-    int32_t r;
-    __asm__("smlabt %0, %1, %2, %3" : "=r"(r) : "r"(a), "r"(b), "r"(sum));
-    return r;
+    __asm__("smlabt %0, %1, %2, %0" : "+r"(sum) : "r"(a), "r"(b));
+    return sum;
 }
 
 static inline int32_t high_low(uint32_t a, uint32_t b, int32_t sum) {
-    int32_t r;
-    __asm__("smlatb %0, %1, %2, %3" : "=r"(r) : "r"(a), "r"(b), "r"(sum));
-    return r;
+    __asm__("smlatb %0, %1, %2, %0" : "+r"(sum) : "r"(a), "r"(b));
+    return sum;
 }
 
 // A window's row, of four outputs next to each other.
@@ -140,23 +100,100 @@ TT_ALWAYS_INLINE static inline void add_row(const uint32_t *x, const uint32_t *w
     }
 }
 
-// A channel's outputs.
-TT_ALWAYS_INLINE static inline void add_windows(const tile *t, int32_t lane, int32_t width, int32_t stride) {
-    const tt_window *win = &t->args->window;
-    const int32_t taps = stride == 1 ? width - 1 : (width + 1) / 2, pitch = t->pitch, step = t->args->y_channels;
-    const uint32_t *plane = t->planes + lane * t->plane, *weights = t->weights + lane * win->kernel_height * taps;
-    int8_t *y_row = t->args->y + (t->oy * win->y_width + t->ox) * step + t->channel + lane;
-    int32_t y0 = t->oy * win->stride_height - win->pad_top;
-    for (int32_t row = 0; row < t->rows; row++, y0 += win->stride_height, y_row += win->y_width * step) {
+// Windows 3 wide, eight outputs: no register is left, and gcc would not load words in pairs. FIRST and HIGH are
+// instructions that set a sum or add to it, a pair of products or that of the second input with the first tap.
+#define MAC(op, s, x, w) op " %[" #s "], %[" #x "], %[" #w "], %[" #s "]\n\t"
+#define SET_PAIR(s, x, w) "smuad %[" #s "], %[" #x "], %[" #w "]\n\t"
+#define SET_HIGH(s, x, w) "smultb %[" #s "], %[" #x "], %[" #w "]\n\t"
+#define PAIR(s, x, w) MAC("smlad", s, x, w)
+#define HIGH(s, x, w) MAC("smlatb", s, x, w)
+#define LAST(s, x, w) MAC("smlabt", s, x, w)
+#define LOW(s, x, w) MAC("smlabb", s, x, w)
+#define LOAD(at) "ldrd %[x0], %[x1], [%[x], #" #at "]\n\t"
+#define ROW(FIRST, FIRST_HIGH)                                                                                        \
+    "ldrd %[w0], %[w1], [%[w]], #8\n\t"                                                                               \
+    LOAD(0) FIRST(s0, x0, w0) FIRST_HIGH(s1, x0, w0) LAST(s0, x1, w1) PAIR(s1, x1, w1)                                \
+    FIRST(s2, x1, w0) FIRST_HIGH(s3, x1, w0)                                                                          \
+    LOAD(8) LAST(s2, x0, w1) PAIR(s3, x0, w1) FIRST(s4, x0, w0) FIRST_HIGH(s5, x0, w0)                                \
+    LAST(s4, x1, w1) PAIR(s5, x1, w1) FIRST(s6, x1, w0) FIRST_HIGH(s7, x1, w0)                                        \
+    "ldr %[x0], [%[x], #16]\n\t" LAST(s6, x0, w1) PAIR(s7, x0, w1)
+#define ROW_BY_2(FIRST, FIRST_HIGH)                                                                                   \
+    "ldrd %[w0], %[w1], [%[w]], #8\n\t"                                                                               \
+    LOAD(0) FIRST(s0, x0, w0) LOW(s0, x1, w1) FIRST(s1, x1, w0)                                                       \
+    LOAD(8) LOW(s1, x0, w1) FIRST(s2, x0, w0) LOW(s2, x1, w1) FIRST(s3, x1, w0)                                       \
+    LOAD(16) LOW(s3, x0, w1) FIRST(s4, x0, w0) LOW(s4, x1, w1) FIRST(s5, x1, w0)                                      \
+    LOAD(24) LOW(s5, x0, w1) FIRST(s6, x0, w0) LOW(s6, x1, w1) FIRST(s7, x1, w0)                                      \
+    "ldr %[x0], [%[x], #32]\n\t" LOW(s7, x0, w1)
+#define EACH(STEP, ...)                                                                                               \
+    STEP(s0, __VA_ARGS__) STEP(s1, __VA_ARGS__) STEP(s2, __VA_ARGS__) STEP(s3, __VA_ARGS__)                           \
+    STEP(s4, __VA_ARGS__) STEP(s5, __VA_ARGS__) STEP(s6, __VA_ARGS__) STEP(s7, __VA_ARGS__)
+#define EIGHT_OUTPUTS(ROW_OF)                                                                                         \
+    __asm__(ROW_OF(SET_PAIR, SET_HIGH)                                                                                \
+            "ldr %[x1], %[end]\n\t"                                                                                   \
+            "cmp %[w], %[x1]\n\t"                                                                                     \
+            "beq 2f\n"                                                                                                \
+            "1:\t"                                                                                                    \
+            "ldr %[x1], %[pitch]\n\t"                                                                                 \
+            "add %[x], %[x], %[x1]\n\t" ROW_OF(PAIR, HIGH)                                                            \
+            "ldr %[x1], %[end]\n\t"                                                                                   \
+            "cmp %[w], %[x1]\n\t"                                                                                     \
+            "bne 1b\n"                                                                                                \
+            "2:\t"                                                                                                    \
+            "ldr %[x1], %[channel]\n\t"                                                                               \
+            "ldrd %[w0], %[w1], [%[x1]]\n\t"                                                                          \
+            "ldrd %[x0], %[x1], [%[x1], #8]\n\t"                                                                      \
+            EACH(TT_TOTAL, w0) EACH(TT_SCALE, w0, w1, x0) EACH(TT_SHIFT, x1) EACH(TT_SATURATE)                        \
+            : [x] "+r"(x), [w] "+r"(w), [x0] "=&r"(x0), [x1] "=&r"(x1), [w0] "=&r"(w0), [w1] "=&r"(w1),               \
+              [s0] "=&r"(s0), [s1] "=&r"(s1), [s2] "=&r"(s2), [s3] "=&r"(s3), [s4] "=&r"(s4), [s5] "=&r"(s5),         \
+              [s6] "=&r"(s6), [s7] "=&r"(s7)                                                                          \
+            : [end] "m"(end), [pitch] "m"(pitch_bytes), [channel] "m"(channel)                                        \
+            : "cc", "memory")
+
+TT_ALWAYS_INLINE static inline void eight_outputs(const uint32_t *x, const uint32_t *w, const uint32_t *end,
+                                                  int32_t pitch, const tt_channel *channel, int32_t stride, int8_t *y,
+                                                  int32_t step, int32_t left) {
+    const int32_t pitch_bytes = 4 * pitch;
+    uint32_t x0, x1, w0, w1;
+    int32_t s0, s1, s2, s3, s4, s5, s6, s7;
+    if (stride == 1) {
+        EIGHT_OUTPUTS(ROW);
+    } else {
+        EIGHT_OUTPUTS(ROW_BY_2);
+    }
+    y[0] = (int8_t)s0;
+    y[step] = (int8_t)s1;
+    y += 2 * step;
+    y[0] = (int8_t)s2;
+    y[step] = (int8_t)s3;
+    y += 2 * step;
+    y[0] = (int8_t)s4;
+    if (left > 5) { y[step] = (int8_t)s5; }
+    y += 2 * step;
+    if (left > 6) { y[0] = (int8_t)s6; }
+    if (left > 7) { y[step] = (int8_t)s7; }
+}
+
+// A channel's outputs of the rows in the planes.
+TT_ALWAYS_INLINE static inline void add_windows(const group *g, int32_t lane, int32_t width, int32_t stride) {
+    const tt_window *win = &g->args->window;
+    const int32_t taps = stride == 1 ? width - 1 : (width + 1) / 2, pitch = g->pitch, step = g->args->y_channels;
+    const uint32_t *plane = g->planes + lane * g->plane, *weights = g->weights + lane * win->kernel_height * taps;
+    int8_t *y_row = g->args->y + g->oy * win->y_width * step + g->channel + lane;
+    int32_t y0 = g->oy * win->stride_height - win->pad_top;
+    for (int32_t row = 0; row < g->rows; row++, y0 += win->stride_height, y_row += win->y_width * step) {
         const tt_range rows = tt_inside(y0, win->kernel_height, win->x_height);
-        const uint32_t *x = plane + (y0 + rows.first - t->first_row) * pitch, *first = weights + rows.first * taps;
-        const uint32_t *end = first + tt_max(0, rows.last - rows.first) * taps;
+        const uint32_t *x = plane + (y0 + rows.first - g->first_row) * pitch;
+        const uint32_t *first = weights + rows.first * taps, *end = weights + rows.last * taps;
         int8_t *y = y_row;
-        for (int32_t left = t->columns; left > 0; left -= OUTPUTS, x += OUTPUTS / 2 * stride, y += OUTPUTS * step) {
+        int32_t left = win->y_width;
+        for (; width == 3 && left > OUTPUTS; left -= 8, x += 4 * stride, y += 8 * step) {
+            eight_outputs(x, first, end, pitch, &g->channels[lane], stride, y, step, left);
+        }
+        for (; left > 0; left -= OUTPUTS, x += OUTPUTS / 2 * stride, y += OUTPUTS * step) {
             int32_t sums[OUTPUTS] = {0, 0, 0, 0};
             const uint32_t *from = x;
             for (const uint32_t *w = first; w != end; w += taps, from += pitch) { add_row(from, w, sums, width, stride); }
-            tt_four_outputs(&t->channels[lane], sums);
+            tt_four_outputs(&g->channels[lane], sums);
             y[0] = (int8_t)sums[0];
             if (left > 1) { y[step] = (int8_t)sums[1]; }
             if (left > 2) { y[2 * step] = (int8_t)sums[2]; }
@@ -165,113 +202,177 @@ TT_ALWAYS_INLINE static inline void add_windows(const tile *t, int32_t lane, int
     }
 }
 
-TT_INNER_LOOP static void windows_3(const tile *t, int32_t lane) { add_windows(t, lane, 3, 1); }
-TT_INNER_LOOP static void windows_5(const tile *t, int32_t lane) { add_windows(t, lane, 5, 1); }
-TT_INNER_LOOP static void windows_7(const tile *t, int32_t lane) { add_windows(t, lane, 7, 1); }
-TT_INNER_LOOP static void windows_3_by_2(const tile *t, int32_t lane) { add_windows(t, lane, 3, 2); }
-TT_INNER_LOOP static void windows_5_by_2(const tile *t, int32_t lane) { add_windows(t, lane, 5, 2); }
-TT_INNER_LOOP static void windows_7_by_2(const tile *t, int32_t lane) { add_windows(t, lane, 7, 2); }
+TT_INNER_LOOP static void windows_3(const group *g, int32_t lane) { add_windows(g, lane, 3, 1); }
+TT_INNER_LOOP static void windows_5(const group *g, int32_t lane) { add_windows(g, lane, 5, 1); }
+TT_INNER_LOOP static void windows_7(const group *g, int32_t lane) { add_windows(g, lane, 7, 1); }
+TT_INNER_LOOP static void windows_3_by_2(const group *g, int32_t lane) { add_windows(g, lane, 3, 2); }
+TT_INNER_LOOP static void windows_5_by_2(const group *g, int32_t lane) { add_windows(g, lane, 5, 2); }
+TT_INNER_LOOP static void windows_7_by_2(const group *g, int32_t lane) { add_windows(g, lane, 7, 2); }
 
-static void finish_channel(const tile *t, int32_t lane) {
-    switch (t->args->window.kernel_width + t->args->window.stride_width) {
-        case 4: windows_3(t, lane); break;
-        case 6: windows_5(t, lane); break;
-        case 8: windows_7(t, lane); break;
-        case 5: windows_3_by_2(t, lane); break;
-        case 7: windows_5_by_2(t, lane); break;
-        default: windows_7_by_2(t, lane); break;
+static void finish_plane(const group *g, int32_t lane) {
+    switch (g->args->window.kernel_width + g->args->window.stride_width) {
+        case 4: windows_3(g, lane); break;
+        case 6: windows_5(g, lane); break;
+        case 8: windows_7(g, lane); break;
+        case 5: windows_3_by_2(g, lane); break;
+        case 7: windows_5_by_2(g, lane); break;
+        default: windows_7_by_2(g, lane); break;
     }
 }
 
-// Words of a plane's row of so many outputs, rounded up to what is computed at once.
-static int32_t pitch_of(const tt_window *win, int32_t columns) {
-    const int32_t outputs = (int32_t)((uint32_t)(columns + OUTPUTS - 1) & ~(OUTPUTS - 1U));
-    return ((outputs - 1) * win->stride_width + win->kernel_width + 1) >> 1;
+// As many rows of outputs at a time as there is room for rows of the image.
+static void in_planes(group *g) {
+    const tt_depthwise_conv2d_s8_args *a = g->args;
+    const tt_window *win = &a->window;
+    const tt_row_plan plan = tt_row_plan_of(win->pad_left, g->pitch, win->x_width);
+    const uint32_t minus_zero = tt_pair_of(-a->x_zero_point);
+    const int32_t at_once = (g->most_rows - win->kernel_height) / win->stride_height + 1;
+    const int32_t x_row = win->x_width * a->x_channels;
+    pack_weights(g);
+    for (g->oy = 0; g->oy < win->y_height; g->oy += g->rows) {
+        g->rows = tt_min(at_once, win->y_height - g->oy);
+        const int32_t y0 = g->oy * win->stride_height - win->pad_top;
+        const int32_t end = tt_min(y0 + (g->rows - 1) * win->stride_height + win->kernel_height, win->x_height);
+        g->first_row = tt_max(y0, 0);
+        g->plane = (end - g->first_row) * g->pitch;
+        const int8_t *row = a->x + g->first_row * x_row + g->channel;
+        uint32_t *to = g->planes;
+        for (int32_t i = g->first_row; i < end; i++, row += x_row, to += g->pitch) {
+            tt_pack_row(&plan, row, a->x_channels, minus_zero, to, g->plane);
+        }
+        for (int32_t lane = 0; lane < CHANNELS; lane++) { finish_plane(g, lane); }
+    }
 }
 
-// Outputs of a group of channels: those of one part of the image after those of another.
-static void finish_group(tile *t, int32_t room, int32_t most_columns) {
-    const tt_window *win = &t->args->window;
-    for (t->ox = 0; t->ox < win->y_width; t->ox += t->columns) {
-        t->columns = tt_min(most_columns, win->y_width - t->ox);
-        t->pitch = pitch_of(win, t->columns);
-        const int32_t most_rows = (room / t->pitch - win->kernel_height) / win->stride_height + 1;
-        for (t->oy = 0; t->oy < win->y_height; t->oy += t->rows) {
-            t->rows = tt_min(most_rows, win->y_height - t->oy);
-            const int32_t y0 = t->oy * win->stride_height - win->pad_top, x0 = t->ox * win->stride_width - win->pad_left;
-            t->first_row = tt_max(y0, 0);
-            const int32_t end = tt_min(y0 + (t->rows - 1) * win->stride_height + win->kernel_height, win->x_height);
-            const int32_t image_pitch = win->x_width * t->args->x_channels;
-            const int8_t *row = t->args->x + t->first_row * image_pitch + t->channel;
-            uint32_t *to = t->planes;
-            t->plane = tt_max(0, end - t->first_row) * t->pitch;
-            for (int32_t i = t->first_row; i < end; i++, row += image_pitch, to += t->pitch) { pack_row(t, row, x0, to); }
-            for (int32_t lane = 0; lane < t->lanes; lane++) {
-                if (t->channels[lane].right != 0) { finish_channel(t, lane); }
-            }
+// A tap of four channels: bytes of x at its address, moved on to the next pixel, less the zero point, and four sums.
+#define TAP                                         \
+    "ldr %[b], [%[x]]\n\t"                          \
+    "add %[x], %[x], %[pixel]\n\t"                  \
+    "ldrd %[even], %[odd], [%[w]], #8\n\t"          \
+    "sxtab16 %[o], %[minus_zero], %[b], ror #8\n\t" \
+    "sxtab16 %[b], %[minus_zero], %[b]\n\t"         \
+    "smlabb %[s0], %[b], %[even], %[s0]\n\t"        \
+    "smlabb %[s1], %[o], %[odd], %[s1]\n\t"         \
+    "smlatt %[s2], %[b], %[even], %[s2]\n\t"        \
+    "smlatt %[s3], %[o], %[odd], %[s3]\n\t"
+#define TAPS(text)                                                                                              \
+    __asm__(text                                                                                                \
+            : [x] "+r"(x), [w] "+r"(w), [b] "=&r"(b), [o] "=&r"(o), [even] "=&r"(even), [odd] "=&r"(odd),       \
+              [s0] "+r"(s0), [s1] "+r"(s1), [s2] "+r"(s2), [s3] "+r"(s3)                                        \
+            : [pixel] "r"(pixel), [minus_zero] "r"(minus_zero)                                                  \
+            : "memory")
+
+// Sums of four channels of a window of rows x columns taps; `skip` more weights, and bytes of x, to the next row.
+TT_INNER_LOOP static void add_where_they_lie(const int8_t *x, const uint32_t *w, int32_t pixel, uint32_t minus_zero,
+                                             int32_t rows, int32_t columns, int32_t x_skip, int32_t w_skip,
+                                             int32_t *sums) {
+    int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+    uint32_t b, o, even, odd;
+    if (columns == 3) {
+        for (; rows > 0; rows--, x += x_skip, w += w_skip) { TAPS(TAP TAP TAP); }
+    } else {
+        for (; rows > 0; rows--, x += x_skip, w += w_skip) {
+            for (int32_t left = columns; left > 0; left--) { TAPS(TAP); }
+        }
+    }
+    sums[0] = s0, sums[1] = s1, sums[2] = s2, sums[3] = s3;
+}
+
+static void where_they_lie(const group *g) {
+    const tt_depthwise_conv2d_s8_args *a = g->args;
+    const tt_window *win = &a->window;
+    const int32_t taps = win->kernel_height * win->kernel_width, pixel = a->x_channels;
+    const uint32_t minus_zero = tt_pair_of(-a->x_zero_point);
+    const int8_t *w = g->block->weights + (g->channel - g->block->start);
+    int8_t *y = a->y + g->channel;
+    for (int32_t i = 0; i < taps; i++, w += g->block->count) {
+        const uint32_t bytes = tt_load_bytes(w);
+        tt_store_two(g->weights + 2 * i, 0, tt_even_pair(bytes), tt_odd_pair(bytes));
+    }
+    for (int32_t oy = 0; oy < win->y_height; oy++) {
+        for (int32_t ox = 0; ox < win->y_width; ox++, y += a->y_channels) {
+            const tt_patch at = tt_patch_of(win, oy, ox);
+            const int32_t rows = at.rows.last - at.rows.first, columns = tt_max(0, at.columns.last - at.columns.first);
+            const int32_t x = (at.y0 + at.rows.first) * win->x_width + at.x0 + at.columns.first;
+            const int32_t first = at.rows.first * win->kernel_width + at.columns.first;
+            int32_t sums[CHANNELS];
+            add_where_they_lie(a->x + x * pixel + g->channel, g->weights + 2 * first, pixel, minus_zero, rows, columns,
+                               (win->x_width - columns) * pixel, 2 * (win->kernel_width - columns), sums);
+            for (int32_t lane = 0; lane < CHANNELS; lane++) { y[lane] = tt_fast_output(&g->channels[lane], sums[lane]); }
         }
     }
 }
 
-// Channels `first` to `end` - 1 of a block, one output after the other.
-TT_INNER_LOOP static void any_outputs(const tile *t, const tt_depthwise_block *block, int32_t first, int32_t end) {
-    const tt_depthwise_conv2d_s8_args *a = t->args;
+// Channels from `channel` to `end` - 1 of a block.
+TT_INNER_LOOP static void one_by_one(const group *g, int32_t channel, int32_t end) {
+    const tt_depthwise_conv2d_s8_args *a = g->args;
     const tt_window *win = &a->window;
-    int8_t *y = a->y + block->start;
+    int8_t *y = a->y;
     for (int32_t pixel = 0; pixel < win->y_height * win->y_width; pixel++, y += a->y_channels) {
         const tt_patch at = tt_patch_of(win, pixel / win->y_width, pixel % win->y_width);
-        for (int32_t c = first; c < end; c++) {
-            const int8_t *x = a->x + (at.y0 * win->x_width + at.x0) * a->x_channels;
+        for (int32_t c = channel; c < end; c++) {
+            const int8_t *x = a->x + (at.y0 * win->x_width + at.x0) * a->x_channels + c / a->channel_multiplier;
             int32_t sum = 0;
-            x += (block->start + c) / a->channel_multiplier;
             for (int32_t ky = at.rows.first; ky < at.rows.last; ky++) {
                 for (int32_t kx = at.columns.first; kx < at.columns.last; kx++) {
                     const int32_t value = x[(ky * win->x_width + kx) * a->x_channels] - a->x_zero_point;
-                    sum += value * block->weights[(ky * win->kernel_width + kx) * block->count + c];
+                    sum += value * g->block->weights[(ky * win->kernel_width + kx) * g->block->count + c - g->block->start];
                 }
             }
-            y[c] = tt_output_of(&t->output, sum, block->start + c);
+            y[c] = tt_output_of(&g->output, sum, c);
         }
     }
 }
 
-// Channels of a block from c on, four at most; returns how many.
-static int32_t planes_of(tile *t, const tt_depthwise_block *block, int32_t c, int32_t room, int32_t columns) {
-    const tt_window *win = &t->args->window;
-    t->channel = block->start + c;
-    t->lanes = tt_min(CHANNELS, block->count - c);
-    pack_weights(t, block, c);
-    for (int32_t lane = 0; lane < t->lanes; lane++) {
-        tt_channel *channel = &t->channels[lane];
-        tt_set_channel(channel, &t->output, t->channel + lane, win->kernel_height * win->kernel_width);
-        if (channel->right == 0) { any_outputs(t, block, c + lane, c + lane + 1); }
-    }
-    finish_group(t, room, columns);
-    return t->lanes;
+// Every row of outputs sees a row of the image.
+static int rows_inside(const tt_window *win) {
+    return win->pad_top < win->kernel_height && (win->y_height - 1) * win->stride_height - win->pad_top < win->x_height;
+}
+
+// Words of scratch, and what they are for. Returns whether there is room for planes.
+static int divide(group *g, uint32_t *scratch, int32_t words) {
+    const tt_window *win = &g->args->window;
+    const int32_t width = win->kernel_width, stride = win->stride_width;
+    const int32_t outputs = (int32_t)((uint32_t)(win->y_width + OUTPUTS - 1) & ~(OUTPUTS - 1U));
+    g->taps = stride == 1 ? width - 1 : (width + 1) >> 1;
+    g->pitch = ((outputs - 1) * stride + width + 1) >> 1;
+    g->weights = scratch;
+    g->planes = scratch + CHANNELS * win->kernel_height * g->taps;
+    g->most_rows = (words / CHANNELS - win->kernel_height * g->taps) / g->pitch;
+    return g->most_rows > win->kernel_height + win->stride_height && win->y_width > SMALL_WIDTH && stride <= 2 &&
+           (width == 3 || width == 5 || width == 7) && rows_inside(win);
 }
 
 void tt_depthwise_conv2d_s8(const void *args) {
     const tt_depthwise_conv2d_s8_args *a = args;
     const tt_window *win = &a->window;
-    const int32_t width = win->kernel_width, stride = win->stride_width;
+    const int32_t taps = win->kernel_height * win->kernel_width;
     uint32_t local[LOCAL_WORDS];
     const int small = a->scratch_bytes < (int32_t)sizeof local;
-    tile t = {a, {a->bias, a->multiplier, a->shift, a->y_zero_point, a->clamp_low, a->clamp_high, a->single_rounding},
-              small ? local : a->scratch, 0, stride == 1 ? width - 1 : (width + 1) >> 1, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-              {{0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}}};
-    const int32_t weight_words = CHANNELS * win->kernel_height * t.weight_words;
-    const int32_t room = ((small ? LOCAL_WORDS : a->scratch_bytes / 4) - weight_words) / CHANNELS;
-    int32_t columns = win->y_width;
-    while (columns > 0 && pitch_of(win, columns) * win->kernel_height > room) { columns = (columns - 1) & ~(OUTPUTS - 1); }
-    const int fast = a->channel_multiplier == 1 && stride <= 2 && (width == 3 || width == 5 || width == 7);
-    t.planes = t.weights + weight_words;
+    const int32_t words = small ? LOCAL_WORDS : a->scratch_bytes / 4;
+    group g = {a, {a->bias, a->multiplier, a->shift, a->y_zero_point, a->clamp_low, a->clamp_high, a->single_rounding},
+               0, 0, {{0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}}, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+    const int planes = divide(&g, small ? local : a->scratch, words);
     for (int32_t i = 0; i < a->block_count; i++) {
-        const tt_depthwise_block *block = &a->blocks[i];
-        if (!fast || columns <= 0) {
-            any_outputs(&t, block, 0, block->count);
-            continue;
+        g.block = &a->blocks[i];
+        const int32_t end = g.block->start + g.block->count;
+        for (g.channel = g.block->start; g.channel < end; g.channel += CHANNELS) {
+            if (end - g.channel < CHANNELS || a->channel_multiplier != 1 || (!planes && 2 * taps > words)) {
+                one_by_one(&g, g.channel, tt_min(end, g.channel + CHANNELS));
+                continue;
+            }
+            for (int32_t lane = 0; lane < CHANNELS; lane++) {
+                tt_set_channel(&g.channels[lane], &g.output, g.channel + lane, taps);
+            }
+            if (planes) {
+                in_planes(&g);
+            } else {
+                where_they_lie(&g);
+            }
+            for (int32_t lane = 0; lane < CHANNELS; lane++) {
+                if (g.channels[lane].right == 0) { one_by_one(&g, g.channel + lane, g.channel + lane + 1); }
+            }
         }
-        for (int32_t c = 0; c < block->count;) { c += planes_of(&t, block, c, room, columns); }
     }
-    tt_clamp_outputs(&t.output, a->y, win->y_height * win->y_width * a->y_channels);
+    tt_clamp_outputs(&g.output, a->y, win->y_height * win->y_width * a->y_channels);
 }
