@@ -244,7 +244,7 @@ static void in_planes(group *g) {
     }
 }
 
-// A tap of four channels: bytes of x at its address, moved on to the next pixel, less the zero point, and four sums.
+// A tap of four channels: the bytes at x, moved on to the next pixel, less the zero point, to four sums.
 #define TAP                                         \
     "ldr %[b], [%[x]]\n\t"                          \
     "add %[x], %[x], %[pixel]\n\t"                  \
@@ -255,50 +255,71 @@ static void in_planes(group *g) {
     "smlabb %[s1], %[o], %[odd], %[s1]\n\t"         \
     "smlatt %[s2], %[b], %[even], %[s2]\n\t"        \
     "smlatt %[s3], %[o], %[odd], %[s3]\n\t"
-#define TAPS(text)                                                                                              \
-    __asm__(text                                                                                                \
-            : [x] "+r"(x), [w] "+r"(w), [b] "=&r"(b), [o] "=&r"(o), [even] "=&r"(even), [odd] "=&r"(odd),       \
-              [s0] "+r"(s0), [s1] "+r"(s1), [s2] "+r"(s2), [s3] "+r"(s3)                                        \
-            : [pixel] "r"(pixel), [minus_zero] "r"(minus_zero)                                                  \
+#define NEXT_ROW "add %[x], %[x], %[x_skip]\n\t"
+#define TAPS(text)                                                                                        \
+    __asm__(text                                                                                          \
+            : [x] "+r"(x), [w] "+r"(w), [b] "=&r"(b), [o] "=&r"(o), [even] "=&r"(even), [odd] "=&r"(odd), \
+              [s0] "+r"(s0), [s1] "+r"(s1), [s2] "+r"(s2), [s3] "+r"(s3)                                  \
+            : [pixel] "r"(pixel), [minus_zero] "r"(minus_zero), [x_skip] "r"(x_skip)                      \
             : "memory")
 
-// Sums of four channels of a window of rows x columns taps; `skip` more weights, and bytes of x, to the next row.
-TT_INNER_LOOP static void add_where_they_lie(const int8_t *x, const uint32_t *w, int32_t pixel, uint32_t minus_zero,
-                                             int32_t rows, int32_t columns, int32_t x_skip, int32_t w_skip,
-                                             int32_t *sums) {
-    int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
-    uint32_t b, o, even, odd;
-    if (columns == 3) {
-        for (; rows > 0; rows--, x += x_skip, w += w_skip) { TAPS(TAP TAP TAP); }
-    } else {
-        for (; rows > 0; rows--, x += x_skip, w += w_skip) {
-            for (int32_t left = columns; left > 0; left--) { TAPS(TAP); }
+// Pixels next to each other whose windows have the same part inside the image.
+typedef struct run {
+    const int8_t *x;
+    const uint32_t *weights;
+    int8_t *y;
+    int32_t count, rows, columns;
+    int32_t x_skip, w_skip;       // from the end of a row of taps to the next one
+    int32_t pixel, x_step, y_step;
+} run;
+
+TT_INNER_LOOP static void add_run(const run *r, const tt_channel *channels, uint32_t minus_zero) {
+    const int32_t pixel = r->pixel, x_skip = r->x_skip;
+    const int8_t *from = r->x;
+    int8_t *y = r->y;
+    for (int32_t left = r->count; left > 0; left--, from += r->x_step, y += r->y_step) {
+        const int8_t *x = from;
+        const uint32_t *w = r->weights;
+        int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+        uint32_t b, o, even, odd;
+        if (r->rows == 3 && r->columns == 3 && r->w_skip == 0) {
+            TAPS(TAP TAP TAP NEXT_ROW TAP TAP TAP NEXT_ROW TAP TAP TAP);
+        } else {
+            for (int32_t row = r->rows; row > 0; row--, x += x_skip, w += r->w_skip) {
+                for (int32_t column = r->columns; column > 0; column--) { TAPS(TAP); }
+            }
         }
+        y[0] = tt_fast_output(&channels[0], s0);
+        y[1] = tt_fast_output(&channels[1], s1);
+        y[2] = tt_fast_output(&channels[2], s2);
+        y[3] = tt_fast_output(&channels[3], s3);
     }
-    sums[0] = s0, sums[1] = s1, sums[2] = s2, sums[3] = s3;
 }
 
 static void where_they_lie(const group *g) {
     const tt_depthwise_conv2d_s8_args *a = g->args;
     const tt_window *win = &a->window;
     const int32_t taps = win->kernel_height * win->kernel_width, pixel = a->x_channels;
-    const uint32_t minus_zero = tt_pair_of(-a->x_zero_point);
     const int8_t *w = g->block->weights + (g->channel - g->block->start);
-    int8_t *y = a->y + g->channel;
+    const tt_range whole = tt_outputs_inside(win->kernel_width - 1, win->stride_width, win->pad_left, win->x_width,
+                                             win->y_width);  // outputs before `last` have the last column inside
+    run r = {0, 0, a->y + g->channel, 0, 0, 0, 0, 0, pixel, win->stride_width * pixel, a->y_channels};
     for (int32_t i = 0; i < taps; i++, w += g->block->count) {
         const uint32_t bytes = tt_load_bytes(w);
         tt_store_two(g->weights + 2 * i, 0, tt_even_pair(bytes), tt_odd_pair(bytes));
     }
     for (int32_t oy = 0; oy < win->y_height; oy++) {
-        for (int32_t ox = 0; ox < win->y_width; ox++, y += a->y_channels) {
+        for (int32_t ox = 0; ox < win->y_width; ox += r.count, r.y += r.count * r.y_step) {
             const tt_patch at = tt_patch_of(win, oy, ox);
-            const int32_t rows = at.rows.last - at.rows.first, columns = tt_max(0, at.columns.last - at.columns.first);
-            const int32_t x = (at.y0 + at.rows.first) * win->x_width + at.x0 + at.columns.first;
-            const int32_t first = at.rows.first * win->kernel_width + at.columns.first;
-            int32_t sums[CHANNELS];
-            add_where_they_lie(a->x + x * pixel + g->channel, g->weights + 2 * first, pixel, minus_zero, rows, columns,
-                               (win->x_width - columns) * pixel, 2 * (win->kernel_width - columns), sums);
-            for (int32_t lane = 0; lane < CHANNELS; lane++) { y[lane] = tt_fast_output(&g->channels[lane], sums[lane]); }
+            const tt_range columns = at.columns;
+            r.rows = at.rows.last - at.rows.first;
+            r.columns = columns.last - columns.first;
+            r.count = columns.first == 0 ? tt_max(1, whole.last - ox) : 1;
+            r.x = a->x + ((at.y0 + at.rows.first) * win->x_width + at.x0 + columns.first) * pixel + g->channel;
+            r.weights = g->weights + 2 * (at.rows.first * win->kernel_width + columns.first);
+            r.x_skip = (win->x_width - r.columns) * pixel;
+            r.w_skip = 2 * (win->kernel_width - r.columns);
+            add_run(&r, g->channels, tt_pair_of(-a->x_zero_point));
         }
     }
 }
