@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // tt_depthwise_conv2d_s8, four channels at a time, in one of three ways:
 // - windows 3, 5 or 7 wide, stride 1 or 2: the image becomes planes of int16, pairs of neighbours are multiplied at once;
-// - small outputs, other windows, little scratch: the bytes of four channels of a pixel are multiplied where they lie;
+// - other windows, too little scratch: the bytes of four channels of a pixel are multiplied where they lie;
 // - what is left, one output after the other.
 #include "tinytrain/kernels/depthwise_conv2d.h"
 #include "tinytrain/dsp.h"
@@ -9,7 +9,7 @@
 #include "tinytrain/dsp_planes.h"
 #include "tinytrain/window.h"
 
-enum { CHANNELS = TT_PLANES, OUTPUTS = 4, SMALL_WIDTH = 4, LOCAL_WORDS = 98 };
+enum { CHANNELS = TT_PLANES, OUTPUTS = 4, LOCAL_WORDS = 98 };
 
 // Four channels of all outputs, and rows of the image for some of them.
 typedef struct group {
@@ -226,7 +226,9 @@ static void in_planes(group *g) {
     const tt_window *win = &a->window;
     const tt_row_plan plan = tt_row_plan_of(win->pad_left, g->pitch, win->x_width);
     const uint32_t minus_zero = tt_pair_of(-a->x_zero_point);
-    const int32_t at_once = (g->most_rows - win->kernel_height) / win->stride_height + 1;
+    const int32_t at_once = g->most_rows >= win->x_height
+                                ? win->y_height
+                                : (g->most_rows - win->kernel_height) / win->stride_height + 1;
     const int32_t x_row = win->x_width * a->x_channels;
     pack_weights(g);
     for (g->oy = 0; g->oy < win->y_height; g->oy += g->rows) {
@@ -360,7 +362,7 @@ static int divide(group *g, uint32_t *scratch, int32_t words) {
     g->weights = scratch;
     g->planes = scratch + CHANNELS * win->kernel_height * g->taps;
     g->most_rows = (words / CHANNELS - win->kernel_height * g->taps) / g->pitch;
-    return g->most_rows > win->kernel_height + win->stride_height && win->y_width > SMALL_WIDTH && stride <= 2 &&
+    return g->most_rows >= tt_min(win->x_height, win->kernel_height + win->stride_height) && stride <= 2 &&
            (width == 3 || width == 5 || width == 7) && rows_inside(win);
 }
 
