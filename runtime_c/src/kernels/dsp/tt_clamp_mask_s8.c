@@ -1,44 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
-// tt_clamp_mask_s8: eight elements, four to a word.
+// tt_clamp_mask_s8: four elements are compared at once; those that pass leave their bit, and bytes are added up.
 #include "tinytrain/kernels/clamp_mask.h"
 #include "tinytrain/arithmetic.h"
 #include "tinytrain/dsp.h"
 
-// Bytes of a word between the bytes of two others, both included, become `bit`, others 0.
-static inline uint32_t between(uint32_t bytes, uint32_t low, uint32_t high, uint32_t bit) {
-    uint32_t found, none = 0;
+// The bytes of `bits` whose element y has lowest <= y <= highest, all by bytes; 0 for the others.
+static inline uint32_t passing(uint32_t y, uint32_t lowest, uint32_t highest, uint32_t bits) {
+    uint32_t passed;
     __asm__("ssub8 %0, %1, %2\n\t"
             "sel %0, %4, %5\n\t"
             "ssub8 %1, %3, %1\n\t"
             "sel %0, %0, %5"
-            : "=&r"(found), "+r"(bytes)
-            : "r"(low), "r"(high), "r"(bit), "r"(none));
-    return found;
+            : "=&r"(passed), "+r"(y)
+            : "r"(lowest), "r"(highest), "r"(bits), "r"(0));
+    return passed;
 }
 
-// Bits 0 and 4 of each byte, in its order, become the highest four bits of each half of the result's highest byte.
-static inline uint8_t gathered(uint32_t bytes) { return (uint8_t)(bytes * 0x01020408U >> 24); }
-
-static uint8_t bits_of(const tt_clamp_mask_s8_args *a, const int8_t *elements, int32_t count) {
-    uint32_t bits = 0;
-    for (int32_t i = 0; i < count; i++) {
-        bits |= (elements[i] > a->clamp_low && elements[i] < a->clamp_high ? 1U : 0U) << i;
-    }
-    return (uint8_t)bits;
-}
+static inline uint32_t bytes_of(int32_t value) { return ((uint32_t)value & 0xFFU) * 0x01010101U; }
 
 void tt_clamp_mask_s8(const void *args) {
     const tt_clamp_mask_s8_args *a = args;
-    const int32_t lowest = a->clamp_low + 1, highest = a->clamp_high - 1;
-    const uint32_t low = (uint32_t)(lowest & 0xFF) * 0x01010101U, high = (uint32_t)(highest & 0xFF) * 0x01010101U;
-    const int8_t *y = a->y, *end = y + a->size;
+    const int8_t *y = a->y;
     uint8_t *mask = a->mask;
-    if (lowest >= INT8_MIN && lowest <= INT8_MAX && highest >= INT8_MIN && highest <= INT8_MAX) {
-        for (; end - y >= 8; y += 8) {
-            const uint32_t first = between(tt_load_bytes(y), low, high, 0x01010101U);
-            const uint32_t second = between(tt_load_bytes(y + 4), low, high, 0x10101010U);
-            *mask++ = gathered(first | second);
+    int32_t left = a->size;
+    if (a->clamp_high - a->clamp_low > 1) {  // else nothing passes, and the bounds may not fit bytes
+        const uint32_t lowest = bytes_of(a->clamp_low + 1), highest = bytes_of(a->clamp_high - 1);
+        for (; left >= 8; left -= 8, y += 8) {
+            const uint32_t first = passing(tt_load_bytes(y), lowest, highest, 0x08040201U);
+            const uint32_t second = passing(tt_load_bytes(y + 4), lowest, highest, 0x80402010U);
+            *mask++ = (uint8_t)__usada8(second, 0, __usad8(first, 0));
         }
     }
-    for (; y < end; y += 8) { *mask++ = bits_of(a, y, tt_min(8, (int32_t)(end - y))); }
+    for (; left > 0; left -= 8, y += 8) {
+        uint32_t bits = 0;
+        for (int32_t i = 0; i < tt_min(8, left); i++) {
+            bits |= (y[i] > a->clamp_low && y[i] < a->clamp_high ? 1U : 0U) << i;
+        }
+        *mask++ = (uint8_t)bits;
+    }
 }
