@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+// Helium (MVE): from exact sums to int8 outputs, four lanes at a time, and bytes that move.
+//
+// Requantization with two roundings: VQRDMULH is floor((2 a b + 2^31) / 2^32), the first rounding; it saturates only for
+// -2^31 times -2^31, and multipliers are not negative. The second rounds ties away from zero: VRSHL rounds them up, so
+// negative values become one less first. Where the clamp makes every negative value its lower bound, that can be left out.
+#ifndef TINYTRAIN_MVE_H
+#define TINYTRAIN_MVE_H
+
+#include <arm_mve.h>
+
+#include "tinytrain/output.h"
+
+// How sums of four channels become outputs: what the channels allow.
+enum tt_style {
+    TT_STYLE_RELU,    // the clamp leaves no negative value, no shift to the left; a bias can be part of the sum
+    TT_STYLE_SIGNED,  // every shift to the right; a bias can be part of the sum
+    TT_STYLE_ANY,
+    TT_STYLE_SINGLE,  // one rounding
+};
+
+// Four neighbouring output channels, or `count` of them.
+typedef struct tt_quad {
+    int32x4_t start;       // of their sums: bias and zero point; TT_STYLE_ANY: zero point alone
+    int32x4_t bias;        // TT_STYLE_ANY: to be added with saturation
+    int32x4_t multiplier;
+    int32x4_t shift;
+    int32_t channel, count;
+    int32_t style;
+} tt_quad;
+
+// The largest bias whose magnitude, added to a sum of so many products of a weight and an activation less its zero
+// point, fits 32 bits; negative if there is none.
+static inline int32_t tt_largest_bias(int32_t products) {
+    return products <= INT32_MAX / (255 * 128) ? INT32_MAX - 255 * 128 * products : -1;
+}
+
+// zero_sums: what the zero point of x takes from each sum. largest_bias: of those that can be part of a sum.
+static inline tt_quad tt_quad_of(const tt_output *o, int32_t channel, int32_t count, int32x4_t zero_sums,
+                                 int32_t largest_bias) {
+    const mve_pred16_t lanes = vctp32q((uint32_t)count);
+    const int32x4_t bias = vldrwq_z_s32(o->bias + channel, lanes), shift = vldrbq_z_s32(o->shift + channel, lanes);
+    const int32x4_t multiplier = vldrwq_z_s32(o->multiplier + channel, lanes);
+    tt_quad quad = {zero_sums, bias, multiplier, shift, channel, count, TT_STYLE_ANY};
+    if (o->single_rounding) {
+        quad.style = TT_STYLE_SINGLE;
+        return quad;
+    }
+    const mve_pred16_t far = vcmpgtq_n_s32(bias, largest_bias) | vcmpltq_n_s32(bias, -largest_bias);
+    if (far != 0 || largest_bias < 0 || count < 4) { return quad; }
+    const mve_pred16_t right = vcmpltq_n_s32(shift, 0) | vcmpeqq_n_s32(multiplier, 0);  // a value of 0 stays 0
+    if (o->low >= o->zero_point && vcmpgtq_n_s32(shift, 0) == 0) {
+        quad.style = TT_STYLE_RELU;
+    } else if (right == 0xFFFF) {
+        quad.style = TT_STYLE_SIGNED;
+    } else {
+        return quad;
+    }
+    quad.start = vaddq_s32(bias, zero_sums);
+    quad.bias = vdupq_n_s32(0);
+    return quad;
+}
+
+// Rounded values of sums that have their bias, before the zero point. TT_STYLE_ANY is double rounding for any shift.
+TT_ALWAYS_INLINE static inline int32x4_t tt_scaled(int32x4_t total, int32x4_t multiplier, int32x4_t shift,
+                                                   int32_t style) {
+    if (style == TT_STYLE_ANY) {
+        const int32x4_t zero = vdupq_n_s32(0), right = vminq_s32(shift, zero);
+        const int32x4_t high = vqrdmulhq_s32(vshlq_s32(total, vmaxq_s32(shift, zero)), multiplier);
+        return vrshlq_s32(vaddq_s32(high, vshrq_n_s32(vandq_s32(high, right), 31)), right);
+    }
+    const int32x4_t high = vqrdmulhq_s32(total, multiplier);
+    return vrshlq_s32(style == TT_STYLE_SIGNED ? vaddq_s32(high, vshrq_n_s32(high, 31)) : high, shift);
+}
+
+TT_ALWAYS_INLINE static inline int32x4_t tt_clamped(int32x4_t value, int32_t zero_point, int32x4_t low,
+                                                    int32x4_t high) {
+    return vminq_s32(vmaxq_s32(vqaddq_n_s32(value, zero_point), low), high);
+}
+
+// The same for a clamp of -128 to 127, without registers for its bounds.
+TT_ALWAYS_INLINE static inline int32x4_t tt_saturated_s8(int32x4_t value, int32_t zero_point) {
+    return vshrq_n_s32(vqshlq_n_s32(vqaddq_n_s32(value, zero_point), 24), 24);
+}
+
+TT_ALWAYS_INLINE static inline void tt_store_any(tt_output o, tt_quad q, int32x4_t sums, int8_t *y) {
+    const int32x4_t value = tt_scaled(vqaddq_s32(sums, q.bias), q.multiplier, q.shift, TT_STYLE_ANY);
+    const int32x4_t clamped = tt_clamped(value, o.zero_point, vdupq_n_s32(o.low), vdupq_n_s32(o.high));
+    vstrbq_p_s32(y, clamped, vctp32q((uint32_t)q.count));
+}
+
+TT_INNER_LOOP static void tt_store_single(const tt_output *o, const tt_quad *q, int32x4_t sums, int8_t *y) {
+    int32_t lanes[4];
+    vst1q_s32(lanes, sums);
+    for (int32_t i = 0; i < q->count; i++) { y[i] = tt_output_of(o, lanes[i], q->channel + i); }
+}
+
+// Four sums side by side: two moves, where lane by lane it would be four.
+TT_ALWAYS_INLINE static inline int32x4_t tt_lanes(int32_t a, int32_t b, int32_t c, int32_t d) {
+    int32x4_t lanes;
+    __asm__("vmov %q0[2], %q0[0], %1, %3\n\tvmov %q0[3], %q0[1], %2, %4" : "=&w"(lanes) : "r"(a), "r"(b), "r"(c), "r"(d));
+    return lanes;
+}
+
+static inline void tt_copy_bytes(int8_t *to, const int8_t *from, int32_t count) {
+    __asm__ volatile(
+        "wlstp.8 lr, %2, 2f\n"
+        "1: vldrb.8 q0, [%1], #16\n\t"
+        "vstrb.8 q0, [%0], #16\n\t"
+        "letp lr, 1b\n"
+        "2:"
+        : "+r"(to), "+r"(from) : "r"(count) : "lr", "q0", "memory");
+}
+
+static inline void tt_fill_bytes(int8_t *to, int32_t value, int32_t count) {
+    const int8x16_t values = vdupq_n_s8((int8_t)value);
+    __asm__ volatile(
+        "wlstp.8 lr, %1, 2f\n"
+        "1: vstrb.8 %q2, [%0], #16\n\t"
+        "letp lr, 1b\n"
+        "2:"
+        : "+r"(to) : "r"(count), "w"(values) : "lr", "memory");
+}
+
+#endif
