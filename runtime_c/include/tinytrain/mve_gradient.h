@@ -7,8 +7,8 @@
 
 #include "tinytrain/gradient.h"
 
-// The argument of VQRSHL that rounds sums of 32 bits as tt_rounding_shift does: to the right by `right`, 0 from 33 on; to
-// the left it saturates, and mantissas saturate before that.
+// The argument of VQRSHL that rounds sums of 32 bits as tt_rounding_shift does: to the right by `right`, 0 from 33 on.
+// To the left it saturates, and mantissas saturate before that.
 static inline int32_t tt_mve_shift(int32_t right) { return tt_clamp(-right, -33, 31); }
 
 // Exact sums of 32 bits as mantissas, in the low halves of the lanes; `largest` becomes the largest magnitude so far.

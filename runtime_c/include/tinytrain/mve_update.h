@@ -12,8 +12,8 @@
 // Rates of four channels. A delta is ((sum << left) * mantissa) >> 32, shifted once more and rounded by `shift` < 0.
 //
 // Why these are the bits of tt_scaled_delta, n its shift to the right: for n > 32 the floor of the high word drops only
-// bits below the one that rounds. For smaller n the sum is raised to n = 33; where that saturates, the true delta and this
-// one both pass 2^28, which is beyond every limit that follows.
+// bits below the one that rounds. For smaller n the sum is raised to n = 33; where that saturates, the true delta and
+// this one both pass 2^28, and that is beyond every limit of a weight. Elsewhere such a delta is not used.
 typedef struct tt_mve_rates {
     int32_t mantissa[4], left[4], shift[4];
 } tt_mve_rates;
@@ -33,7 +33,8 @@ static inline tt_mve_rate_lanes tt_mve_rate_lanes_of(const tt_update *u, int32_t
     const uint32x4_t mantissa =
         vpselq_u32(vsliq_n_u32(vshrq_n_u32(low, 30), high, 2), vsliq_n_u32(vshrq_n_u32(low, 31), high, 1), small);
     // how far the delta's shift to the right goes beyond a high word
-    const int32x4_t wide = vsubq_s32(vdupq_n_s32(-1 - exponent - u->total_shift), vldrhq_z_s32(u->shift + channel, some));
+    const int32x4_t shift = vldrhq_z_s32(u->shift + channel, some);
+    const int32x4_t wide = vsubq_s32(vdupq_n_s32(-1 - exponent - u->total_shift), shift);
     const int32x4_t beyond = vaddq_m_n_s32(wide, wide, 1, small);
     const int32x4_t left = vminq_s32(vmaxq_s32(vsubq_s32(vdupq_n_s32(1), beyond), vdupq_n_s32(0)), vdupq_n_s32(31));
     const int32x4_t right = vminq_s32(vmaxq_s32(beyond, vdupq_n_s32(1)), vdupq_n_s32(33));
@@ -170,7 +171,7 @@ static inline int tt_mve_updates_channels(const tt_update *u) {
 }
 
 // Four elements, or as many as `some` says: biases with masters of 16 bits, or accumulators. Returns 0 and does nothing
-// where a change or an element is so large that it may need more than 32 bits.
+// where a change or an element is so large that more than 32 bits may be needed.
 static inline int tt_mve_update_words(const tt_update *u, uint32_t index, int32x4_t delta, mve_pred16_t some) {
     int32_t *whole = (u->mode == TT_UPDATE_BIAS ? (int32_t *)u->parameter : u->accumulator) + index;
     const int32x4_t old = vldrwq_z_s32(whole, some);
@@ -196,8 +197,8 @@ static inline void tt_mve_update_bytes(const tt_update *u, uint32_t index, int32
     vstrbq_p_s32(weights, vrshrq_n_s32(fine, 8), some);
 }
 
-// `count` neighbouring elements from `index` on, of the channels from `channel` on: each has a rate of its own. Sums are
-// exact, or reduced by total_shift.
+// `count` neighbouring elements from `index` on, of the channels from `channel` on, each with a rate of its own. Sums
+// are exact, or reduced by total_shift.
 static inline void tt_mve_update_channels(const tt_update *u, int32_t channel, uint32_t index, int32_t count,
                                           const int32_t *sums) {
     const int32_t exponent = tt_mve_rate_exponent(u);
@@ -211,9 +212,8 @@ static inline void tt_mve_update_channels(const tt_update *u, int32_t channel, u
         } else if (!tt_mve_update_words(u, index + (uint32_t)done, delta, some)) {
             for (int32_t i = done; i < tt_min(done + 4, count); i++) {
                 const tt_rate rate = tt_rate_of_channel(u, channel + i);
-                const int64_t product = (int64_t)sums[i] * rate.mantissa;
-                const int64_t exact = tt_rounding_shift(product, 31 - rate.exponent - u->total_shift);
-                tt_apply_delta(u, index + (uint32_t)i, exact);
+                const int64_t total = (int64_t)sums[i] * ((int64_t)1 << u->total_shift);  // reduces to the sum
+                tt_update_element(u, &rate, index + (uint32_t)i, total);
             }
         }
     }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // tt_bias_update_s16, Helium: sixteen channels share one walk over the pixels, four change at a time.
-#define TT_VECTOR_LANES 4
+#include "tinytrain/gradients/bias_update.h"
 #include "tinytrain/mve_update.h"
-#include "tinytrain/vectors/bias_update.h"
 
-enum { SIXTEEN = 16 };
+// 65535 mantissas fit 31 bits and a sign.
+enum { SIXTEEN = 16, MOST_PIXELS = 65535 };
 
 static void sum_sixteen(const int16_t *gy, int32_t step, int32_t pixels, int32_t *sums) {
     int32x4_t s0 = vdupq_n_s32(0), s1 = s0, s2 = s0, s3 = s0;
@@ -43,7 +43,7 @@ TT_INNER_LOOP static void update(const tt_update *u, int32_t c, int32_t count, c
 
 void tt_bias_update_s16(const void *args) {
     const tt_bias_update_args *a = args;
-    if (a->pixels > CHUNK) {
+    if (a->pixels > MOST_PIXELS) {
         tt_bias_update(a);
         return;
     }

@@ -19,8 +19,8 @@ typedef struct pixels {
 
 static int32_t groups_of(const tt_conv2d_input_gradient_args *a) { return (a->y_channels + GROUP - 1) / GROUP; }
 
-// Scales the gradients of one group; `co` is its first output. Products are rounded as tt_scaled_gradient rounds them; a
-// factor of 32768, which is none in 16 bits, leaves a gradient as it is.
+// Scales the gradients of one group; `co` is its first output. Products are rounded as tt_scaled_gradient rounds them.
+// A factor of 32768, which is none in 16 bits, leaves a gradient as it is.
 static uint16x8_t scale_group(const pixels *p, int32_t co, int16_t *g, uint16x8_t largest) {
     const tt_conv2d_input_gradient_args *a = p->args;
     const int16_t *gy = (const int16_t *)a->gy + p->first * a->y_channels + co;

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // tt_conv2d_weight_update_s16, Helium: eight pixels of six input channels stay in registers, turned by gathers, while
-// the gradients of the output channels pass by: one gather serves 48 products. Sums of an output channel lie side by side
-// until all pixels have been, then four weights change at a time.
+// the gradients of the output channels pass by: one gather serves 48 products. Sums of an output channel lie side by
+// side until all pixels have been, then four weights change at a time.
 #include "tinytrain/kernels/conv2d.h"
 #include "tinytrain/mve_gradient.h"
 #include "tinytrain/mve_update.h"
 #include "tinytrain/weight_gradient.h"
 
-// Input channels in registers, pixels of a vector, vectors whose products surely fit 32 bits, output channels whose sums
-// fit the stack.
-enum { INPUTS = 6, PIXELS = 8, MOST_VECTORS = TT_WEIGHT_GRADIENT_CHUNK / PIXELS, FEWEST_OUTPUTS = 8 };
+// Input channels in registers, pixels of a vector, vectors whose products surely fit 32 bits, output channels whose
+// sums fit the stack.
+enum { INPUTS = 6, PIXELS = 8, MOST_VECTORS = TT_WEIGHT_GRADIENT_CHUNK / PIXELS, FEWEST_OUTPUTS = 4 };
 
 // One kernel position.
 typedef struct work {
@@ -111,31 +111,41 @@ static void sum_tile(const work *w, const tile *t, int64_t *totals) {
     if (totals != 0) { flush(w->sums, totals, count); }
 }
 
-// Changes `count` neighbouring weights, from input channel ci on, of the tile's output channels. Their sums lie
-// `sums_step` apart, in 64 bits where there are `totals`.
-TT_INNER_LOOP static void update_tile(const work *w, const tile *t, int32_t count, int32_t sums_step,
-                                      const int64_t *totals) {
+static uint32_t index_of(const work *w, const tile *t) {
+    const tt_conv2d_weight_update_args *a = w->args;
+    const uint32_t positions = (uint32_t)(a->window.kernel_height * a->window.kernel_width);
+    return ((uint32_t)t->co * positions + w->position) * (uint32_t)a->x_channels + (uint32_t)t->ci;
+}
+
+// Changes weights one by one, in any mode; see update_tile.
+TT_INNER_LOOP static void update_elements(const work *w, const tile *t, uint32_t step, int32_t sums_step,
+                                          const int64_t *totals) {
+    const tt_update *u = &w->args->update;
+    uint32_t index = index_of(w, t);
+    for (int32_t co = 0; co < t->outputs; co++, index += step) {
+        const tt_rate rate = tt_rate_of_channel(u, t->co + co);
+        for (int32_t i = 0; i < t->lanes; i++) {
+            const int32_t at = co * sums_step + i;
+            const int64_t sum = totals != 0 ? totals[at] : w->sums[at];
+            tt_update_element(u, &rate, index + (uint32_t)i, tt_clipped(w->clipping, sum));
+        }
+    }
+}
+
+// Changes the weights of a tile. Its sums lie `sums_step` apart, in 64 bits where there are `totals`.
+TT_INNER_LOOP static void update_tile(const work *w, const tile *t, int32_t sums_step, const int64_t *totals) {
     const tt_conv2d_weight_update_args *a = w->args;
     const tt_update *u = &a->update;
     const uint32_t step = (uint32_t)(a->window.kernel_height * a->window.kernel_width * a->x_channels);
-    uint32_t index = (uint32_t)t->co * step + w->position * (uint32_t)a->x_channels + (uint32_t)t->ci;
-    const int32_t end = t->co + t->outputs;
-    int32_t *sums = w->sums;
     if (!tt_mve_updates(u)) {
-        for (int32_t co = t->co; co < end; co++, index += step) {
-            const tt_rate rate = tt_rate_of_channel(u, co);
-            for (int32_t i = 0; i < count; i++) {
-                const int32_t at = (co - t->co) * sums_step + i;
-                const int64_t sum = totals != 0 ? totals[at] : sums[at];
-                tt_update_element(u, &rate, index + (uint32_t)i, tt_clipped(w->clipping, sum));
-            }
-        }
+        update_elements(w, t, step, sums_step, totals);
         return;
     }
     for (int32_t i = 0; totals != 0 && i < t->outputs * sums_step; i++) {
-        sums[i] = tt_saturate32(tt_rounding_shift(totals[i], u->total_shift));
+        w->sums[i] = tt_saturate32(tt_rounding_shift(totals[i], u->total_shift));
     }
-    tt_mve_rows rows = {sums, index, step, sums_step, count};
+    tt_mve_rows rows = {w->sums, index_of(w, t), step, sums_step, t->lanes};
+    const int32_t end = t->co + t->outputs;
     for (int32_t co = t->co; co < end; co += 4) {
         const int32_t some = tt_min(4, end - co);
         tt_mve_rates rates;
@@ -145,7 +155,7 @@ TT_INNER_LOOP static void update_tile(const work *w, const tile *t, int32_t coun
 }
 
 // Where the kernel position meets one pixel alone: products of its channels, as many of them as are sums.
-static void update_point(const work *w) {
+TT_INNER_LOOP static void update_point(const work *w) {
     const tt_conv2d_weight_update_args *a = w->args;
     const int8_t *x = a->x + w->meeting.pixel * a->x_channels;
     const int16_t *gy = (const int16_t *)a->gy + w->meeting.output * a->y_channels + a->co_start;
@@ -153,24 +163,24 @@ static void update_point(const work *w) {
     tile t = {0, 0, 0, 1};
     for (; t.co < a->co_count; t.co++) {
         for (t.ci = 0; t.ci < a->x_channels; t.ci += most) {
-            const int32_t count = tt_min(most, a->x_channels - t.ci);
-            for (int32_t i = 0; i < count; i += 4) {
-                const int32x4_t values = vldrbq_z_s32(x + t.ci + i, vctp32q((uint32_t)(count - i)));
+            t.lanes = tt_min(most, a->x_channels - t.ci);
+            for (int32_t i = 0; i < t.lanes; i += 4) {
+                const int32x4_t values = vldrbq_z_s32(x + t.ci + i, vctp32q((uint32_t)(t.lanes - i)));
                 vstrwq_s32(w->sums + i, vmulq_n_s32(vsubq_n_s32(values, a->x_zero_point), gy[t.co]));
             }
-            update_tile(w, &t, count, 0, 0);
+            update_tile(w, &t, 0, 0);
         }
     }
 }
 
-static void update_position(const work *w, int64_t *totals) {
+TT_INNER_LOOP static void update_position(const work *w, int64_t *totals) {
     const tt_conv2d_weight_update_args *a = w->args;
     for (int32_t ci = 0; ci < a->x_channels; ci += INPUTS) {
         tile t = {ci, tt_min(INPUTS, a->x_channels - ci), 0, 0};
         for (; t.co < a->co_count; t.co += t.outputs) {
             t.outputs = tt_min(w->outputs, a->co_count - t.co);
             sum_tile(w, &t, totals);
-            update_tile(w, &t, t.lanes, INPUTS, totals);
+            update_tile(w, &t, INPUTS, totals);
         }
     }
 }

@@ -135,7 +135,9 @@ static inline int16x8_t mantissas(eight *e, int32x4_t even, int32x4_t odd) {
     return vqmovntq_s32(vqmovnbq_s32(vreinterpretq_s16_s32(low), low), rounded(e, 4, odd));
 }
 
-__attribute__((optimize("no-auto-inc-dec"))) TT_INNER_LOOP static eight *add_sixteens(const work *w, int32_t taps, int32_t count, eight *e, int16_t *gx) {
+// Without the attribute gcc copies `e` for every load, to increment the copy.
+__attribute__((optimize("no-auto-inc-dec")))
+TT_INNER_LOOP static eight *add_sixteens(const work *w, int32_t taps, int32_t count, eight *e, int16_t *gx) {
     if (taps == 0) {
         memset(gx, 0, (size_t)(count * 2 * EIGHT) * sizeof *gx);
         return e + 2 * count;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// tt_depthwise_conv2d_weight_update_s16, Helium: eight channels share one walk over the image. Several outputs for an input
-// take the reference's way.
+// tt_depthwise_conv2d_weight_update_s16, Helium: eight channels share one walk over the image. Several outputs for an
+// input take the reference's way.
 #include "tinytrain/gradients/depthwise_conv2d_weight_update.h"
 #include "tinytrain/mve_update.h"
 
@@ -34,14 +34,14 @@ static void flush(products *sums, int64_t *totals) {
 TT_INNER_LOOP static void sum_eight(const tt_depthwise_conv2d_weight_update_args *a, const tt_meeting *m, int32_t c,
                                     int32_t count, int64_t *totals) {
     const mve_pred16_t some = vctp16q((uint32_t)count);
-    const int32_t x_step = a->window.stride_width * a->x_channels;
+    const int32_t x_step = a->window.stride_width * a->x_channels, channel = a->start + c;
     products sums = {vdupq_n_s32(0), vdupq_n_s32(0)};
     int32_t room = TT_WEIGHT_GRADIENT_CHUNK;
     for (int32_t i = 0; i < EIGHT; i++) { totals[i] = 0; }
     for (int32_t row = 0; row < m->rows; row++) {
         const int32_t pixel = m->pixel + row * a->window.stride_height * a->window.x_width;
         const int8_t *x = a->x + pixel * a->x_channels + c;
-        const int16_t *gy = (const int16_t *)a->gy + (m->output + row * a->window.y_width) * a->y_channels + a->start + c;
+        const int16_t *gy = (const int16_t *)a->gy + (m->output + row * a->window.y_width) * a->y_channels + channel;
         for (int32_t left = m->columns, part = 0; left > 0; left -= part, room -= part) {
             if (room == 0) {
                 flush(&sums, totals);
