@@ -7,6 +7,7 @@
 #include "tinytrain/dsp.h"
 #include "tinytrain/dsp_output.h"
 #include "tinytrain/dsp_planes.h"
+#include "tinytrain/dsp_windows.h"
 #include "tinytrain/window.h"
 
 enum { CHANNELS = TT_PLANES, OUTPUTS = 4, LOCAL_WORDS = 98 };
@@ -48,157 +49,23 @@ static void pack_weights(const group *g) {
     }
 }
 
-static inline int32_t low_low(uint32_t a, uint32_t b, int32_t sum) {
-    __asm__("smlabb %0, %1, %2, %0" : "+r"(sum) : "r"(a), "r"(b));
-    return sum;
-}
-
-static inline int32_t low_high(uint32_t a, uint32_t b, int32_t sum) {
-    __asm__("smlabt %0, %1, %2, %0" : "+r"(sum) : "r"(a), "r"(b));
-    return sum;
-}
-
-static inline int32_t high_low(uint32_t a, uint32_t b, int32_t sum) {
-    __asm__("smlatb %0, %1, %2, %0" : "+r"(sum) : "r"(a), "r"(b));
-    return sum;
-}
-
-// A window's row, of four outputs next to each other.
-TT_ALWAYS_INLINE static inline void add_row(const uint32_t *x, const uint32_t *w, int32_t *s, int32_t width,
-                                            int32_t stride) {
-    if (stride == 1) {
-        uint32_t x0, x1, x2;
-        tt_load_two(x, 0, &x0, &x1);
-#pragma GCC unroll 3
-        for (int32_t i = 0; i < width / 2; i++) {
-            uint32_t even, odd;  // taps 2 i and 2 i + 1, 2 i + 1 and 2 i + 2
-            tt_load_two(w, i, &even, &odd);
-            x2 = x[i + 2];
-            if (i == 0) {
-                s[1] = high_low(x0, even, s[1]);
-                s[3] = high_low(x1, even, s[3]);
-            }
-            s[0] = tt_add_products(x0, even, s[0]);
-            s[2] = tt_add_products(x1, even, s[2]);
-            s[1] = tt_add_products(x1, odd, s[1]);
-            s[3] = tt_add_products(x2, odd, s[3]);
-            if (i == width / 2 - 1) {
-                s[0] = low_high(x1, odd, s[0]);
-                s[2] = low_high(x2, odd, s[2]);
-            }
-            x0 = x1, x1 = x2;
-        }
-        return;
-    }
-#pragma GCC unroll 7
-    for (int32_t i = 0; i < width / 2 + 4; i++) {
-#pragma GCC unroll 4
-        for (int32_t j = 0; j < 4; j++) {
-            if (i - j >= 0 && i - j < width / 2) { s[j] = tt_add_products(x[i], w[i - j], s[j]); }
-            if (i - j == width / 2) { s[j] = low_low(x[i], w[i - j], s[j]); }
-        }
-    }
-}
-
-// Windows 3 wide, eight outputs: no register is left, and gcc would not load words in pairs. FIRST and HIGH are
-// instructions that set a sum or add to it, a pair of products or that of the second input with the first tap.
-#define MAC(op, s, x, w) op " %[" #s "], %[" #x "], %[" #w "], %[" #s "]\n\t"
-#define SET_PAIR(s, x, w) "smuad %[" #s "], %[" #x "], %[" #w "]\n\t"
-#define SET_HIGH(s, x, w) "smultb %[" #s "], %[" #x "], %[" #w "]\n\t"
-#define PAIR(s, x, w) MAC("smlad", s, x, w)
-#define HIGH(s, x, w) MAC("smlatb", s, x, w)
-#define LAST(s, x, w) MAC("smlabt", s, x, w)
-#define LOW(s, x, w) MAC("smlabb", s, x, w)
-#define LOAD(at) "ldrd %[x0], %[x1], [%[x], #" #at "]\n\t"
-#define ROW(FIRST, FIRST_HIGH)                                                                                        \
-    "ldrd %[w0], %[w1], [%[w]], #8\n\t"                                                                               \
-    LOAD(0) FIRST(s0, x0, w0) FIRST_HIGH(s1, x0, w0) LAST(s0, x1, w1) PAIR(s1, x1, w1)                                \
-    FIRST(s2, x1, w0) FIRST_HIGH(s3, x1, w0)                                                                          \
-    LOAD(8) LAST(s2, x0, w1) PAIR(s3, x0, w1) FIRST(s4, x0, w0) FIRST_HIGH(s5, x0, w0)                                \
-    LAST(s4, x1, w1) PAIR(s5, x1, w1) FIRST(s6, x1, w0) FIRST_HIGH(s7, x1, w0)                                        \
-    "ldr %[x0], [%[x], #16]\n\t" LAST(s6, x0, w1) PAIR(s7, x0, w1)
-#define ROW_BY_2(FIRST, FIRST_HIGH)                                                                                   \
-    "ldrd %[w0], %[w1], [%[w]], #8\n\t"                                                                               \
-    LOAD(0) FIRST(s0, x0, w0) LOW(s0, x1, w1) FIRST(s1, x1, w0)                                                       \
-    LOAD(8) LOW(s1, x0, w1) FIRST(s2, x0, w0) LOW(s2, x1, w1) FIRST(s3, x1, w0)                                       \
-    LOAD(16) LOW(s3, x0, w1) FIRST(s4, x0, w0) LOW(s4, x1, w1) FIRST(s5, x1, w0)                                      \
-    LOAD(24) LOW(s5, x0, w1) FIRST(s6, x0, w0) LOW(s6, x1, w1) FIRST(s7, x1, w0)                                      \
-    "ldr %[x0], [%[x], #32]\n\t" LOW(s7, x0, w1)
-#define EACH(STEP, ...)                                                                                               \
-    STEP(s0, __VA_ARGS__) STEP(s1, __VA_ARGS__) STEP(s2, __VA_ARGS__) STEP(s3, __VA_ARGS__)                           \
-    STEP(s4, __VA_ARGS__) STEP(s5, __VA_ARGS__) STEP(s6, __VA_ARGS__) STEP(s7, __VA_ARGS__)
-#define EIGHT_OUTPUTS(ROW_OF)                                                                                         \
-    __asm__(ROW_OF(SET_PAIR, SET_HIGH)                                                                                \
-            "ldr %[x1], %[end]\n\t"                                                                                   \
-            "cmp %[w], %[x1]\n\t"                                                                                     \
-            "beq 2f\n"                                                                                                \
-            "1:\t"                                                                                                    \
-            "ldr %[x1], %[pitch]\n\t"                                                                                 \
-            "add %[x], %[x], %[x1]\n\t" ROW_OF(PAIR, HIGH)                                                            \
-            "ldr %[x1], %[end]\n\t"                                                                                   \
-            "cmp %[w], %[x1]\n\t"                                                                                     \
-            "bne 1b\n"                                                                                                \
-            "2:\t"                                                                                                    \
-            "ldr %[x1], %[channel]\n\t"                                                                               \
-            "ldrd %[w0], %[w1], [%[x1]]\n\t"                                                                          \
-            "ldrd %[x0], %[x1], [%[x1], #8]\n\t"                                                                      \
-            EACH(TT_TOTAL, w0) EACH(TT_SCALE, w0, w1, x0) EACH(TT_SHIFT, x1) EACH(TT_SATURATE)                        \
-            : [x] "+r"(x), [w] "+r"(w), [x0] "=&r"(x0), [x1] "=&r"(x1), [w0] "=&r"(w0), [w1] "=&r"(w1),               \
-              [s0] "=&r"(s0), [s1] "=&r"(s1), [s2] "=&r"(s2), [s3] "=&r"(s3), [s4] "=&r"(s4), [s5] "=&r"(s5),         \
-              [s6] "=&r"(s6), [s7] "=&r"(s7)                                                                          \
-            : [end] "m"(end), [pitch] "m"(pitch_bytes), [channel] "m"(channel)                                        \
-            : "cc", "memory")
-
-TT_ALWAYS_INLINE static inline void eight_outputs(const uint32_t *x, const uint32_t *w, const uint32_t *end,
-                                                  int32_t pitch, const tt_channel *channel, int32_t stride, int8_t *y,
-                                                  int32_t step, int32_t left) {
-    const int32_t pitch_bytes = 4 * pitch;
-    uint32_t x0, x1, w0, w1;
-    int32_t s0, s1, s2, s3, s4, s5, s6, s7;
-    if (stride == 1) {
-        EIGHT_OUTPUTS(ROW);
-    } else {
-        EIGHT_OUTPUTS(ROW_BY_2);
-    }
-    y[0] = (int8_t)s0;
-    y[step] = (int8_t)s1;
-    y += 2 * step;
-    y[0] = (int8_t)s2;
-    y[step] = (int8_t)s3;
-    y += 2 * step;
-    y[0] = (int8_t)s4;
-    if (left > 5) { y[step] = (int8_t)s5; }
-    y += 2 * step;
-    if (left > 6) { y[0] = (int8_t)s6; }
-    if (left > 7) { y[step] = (int8_t)s7; }
-}
-
 // A channel's outputs of the rows in the planes.
 TT_ALWAYS_INLINE static inline void add_windows(const group *g, int32_t lane, int32_t width, int32_t stride) {
     const tt_window *win = &g->args->window;
     const int32_t taps = stride == 1 ? width - 1 : (width + 1) / 2, pitch = g->pitch, step = g->args->y_channels;
-    const uint32_t *plane = g->planes + lane * g->plane, *weights = g->weights + lane * win->kernel_height * taps;
-    int8_t *y_row = g->args->y + g->oy * win->y_width * step + g->channel + lane;
+    const int32_t x_step = win->stride_height * pitch, y_step = win->y_width * step;
+    const uint32_t *weights = g->weights + lane * win->kernel_height * taps;
+    int8_t *y = g->args->y + g->oy * y_step + g->channel + lane;
     int32_t y0 = g->oy * win->stride_height - win->pad_top;
-    for (int32_t row = 0; row < g->rows; row++, y0 += win->stride_height, y_row += win->y_width * step) {
+    const uint32_t *x = g->planes + lane * g->plane + (y0 - g->first_row) * pitch;
+    tt_strip p = {0, 0, 0, 4 * pitch, &g->channels[lane], 0, step, 0};
+    for (int32_t row = 0; row < g->rows; row++, y0 += win->stride_height, x += x_step, y += y_step) {
         const tt_range rows = tt_inside(y0, win->kernel_height, win->x_height);
-        const uint32_t *x = plane + (y0 + rows.first - g->first_row) * pitch;
-        const uint32_t *first = weights + rows.first * taps, *end = weights + rows.last * taps;
-        int8_t *y = y_row;
-        int32_t left = win->y_width;
-        for (; width == 3 && left > OUTPUTS; left -= 8, x += 4 * stride, y += 8 * step) {
-            eight_outputs(x, first, end, pitch, &g->channels[lane], stride, y, step, left);
-        }
-        for (; left > 0; left -= OUTPUTS, x += OUTPUTS / 2 * stride, y += OUTPUTS * step) {
-            int32_t sums[OUTPUTS] = {0, 0, 0, 0};
-            const uint32_t *from = x;
-            for (const uint32_t *w = first; w != end; w += taps, from += pitch) { add_row(from, w, sums, width, stride); }
-            tt_four_outputs(&g->channels[lane], sums);
-            y[0] = (int8_t)sums[0];
-            if (left > 1) { y[step] = (int8_t)sums[1]; }
-            if (left > 2) { y[2 * step] = (int8_t)sums[2]; }
-            if (left > 3) { y[3 * step] = (int8_t)sums[3]; }
-        }
+        p.x = x + rows.first * pitch;
+        p.w = weights + rows.first * taps;
+        p.w_end = weights + rows.last * taps;
+        p.y = y;
+        tt_add_windows(&p, win->y_width, width, stride);
     }
 }
 
@@ -247,7 +114,7 @@ static void in_planes(group *g) {
 }
 
 // A tap of four channels: the bytes at x, moved on to the next pixel, less the zero point, to four sums.
-#define TAP                                         \
+#define ONE_TAP                                      \
     "ldr %[b], [%[x]]\n\t"                          \
     "add %[x], %[x], %[pixel]\n\t"                  \
     "ldrd %[even], %[odd], [%[w]], #8\n\t"          \
@@ -257,8 +124,9 @@ static void in_planes(group *g) {
     "smlabb %[s1], %[o], %[odd], %[s1]\n\t"         \
     "smlatt %[s2], %[b], %[even], %[s2]\n\t"        \
     "smlatt %[s3], %[o], %[odd], %[s3]\n\t"
+#define THREE_TAPS ONE_TAP ONE_TAP ONE_TAP
 #define NEXT_ROW "add %[x], %[x], %[x_skip]\n\t"
-#define TAPS(text)                                                                                        \
+#define ADD_TAPS(text)                                                                                        \
     __asm__(text                                                                                          \
             : [x] "+r"(x), [w] "+r"(w), [b] "=&r"(b), [o] "=&r"(o), [even] "=&r"(even), [odd] "=&r"(odd), \
               [s0] "+r"(s0), [s1] "+r"(s1), [s2] "+r"(s2), [s3] "+r"(s3)                                  \
@@ -285,10 +153,10 @@ TT_INNER_LOOP static void add_run(const run *r, const tt_channel *channels, uint
         int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
         uint32_t b, o, even, odd;
         if (r->rows == 3 && r->columns == 3 && r->w_skip == 0) {
-            TAPS(TAP TAP TAP NEXT_ROW TAP TAP TAP NEXT_ROW TAP TAP TAP);
+            ADD_TAPS(THREE_TAPS NEXT_ROW THREE_TAPS NEXT_ROW THREE_TAPS);
         } else {
             for (int32_t row = r->rows; row > 0; row--, x += x_skip, w += r->w_skip) {
-                for (int32_t column = r->columns; column > 0; column--) { TAPS(TAP); }
+                for (int32_t column = r->columns; column > 0; column--) { ADD_TAPS(ONE_TAP); }
             }
         }
         y[0] = tt_fast_output(&channels[0], s0);
