@@ -114,14 +114,22 @@ static void put_weight(uint32_t *weights, int32_t i, int32_t channel, int8_t wei
     elements[(i & ~3) * 2 + (i & 1) * 4 + 2 * channel + ((i >> 1) & 1)] = weight;
 }
 
-// Weights of inputs `first` to `end` - 1 of both channels, four at a time; returns the first that is left.
-TT_INNER_LOOP static int32_t expand_words(const int8_t *w0, const int8_t *w1, int32_t first, int32_t end, uint32_t *to) {
-    for (to += first; first + 4 <= end; first += 4, w0 += 4, w1 += 4, to += 4) {
-        const uint32_t b0 = tt_load_bytes(w0), b1 = tt_load_bytes(w1);
-        tt_store_two(to, 0, tt_even_pair(b0), tt_even_pair(b1));
-        tt_store_two(to, 1, tt_odd_pair(b0), tt_odd_pair(b1));
+static inline void expand_word(const int8_t *w0, const int8_t *w1, uint32_t *to) {
+    const uint32_t b0 = tt_load_bytes(w0), b1 = tt_load_bytes(w1);
+    tt_store_two(to, 0, tt_even_pair(b0), tt_even_pair(b1));
+    tt_store_two(to, 1, tt_odd_pair(b0), tt_odd_pair(b1));
+}
+
+// Weights of `count` inputs of both channels, a multiple of 4, from a multiple of 4 on.
+TT_INNER_LOOP static void expand_words(const int8_t *w0, const int8_t *w1, int32_t count, uint32_t *to) {
+    if ((count & 4) != 0) {
+        expand_word(w0, w1, to);
+        w0 += 4, w1 += 4, to += 4;
     }
-    return first;
+    for (const uint32_t *end = to + (count & ~7); to != end; w0 += 8, w1 += 8, to += 8) {
+        expand_word(w0, w1, to);
+        expand_word(w0 + 4, w1 + 4, to + 4);
+    }
 }
 
 // Weights of any inputs.
@@ -131,7 +139,9 @@ TT_INNER_LOOP static void expand_weights(const int8_t *w0, const int8_t *w1, int
     w1 -= first;
     while (i < end) {
         if ((i & 3) == 0 && i + 4 <= end) {
-            i = expand_words(w0 + i, w1 + i, i, end, to);
+            const int32_t count = (end - i) & ~3;
+            expand_words(w0 + i, w1 + i, count, to + i);
+            i += count;
             continue;
         }
         put_weight(to, i, 0, w0[i]);
@@ -149,8 +159,9 @@ static void expand_block(const work *k, const tt_weight_block *block, int32_t co
     const int32_t size = k->cells * block->ci_count;
     const int8_t *w0 = block->weights + (co - block->co_start) * size, *w1 = channels == CHANNELS ? w0 + size : w0;
     if (size == k->inputs) {
-        const int32_t left = expand_words(w0, w1, 0, size, k->weights);
-        if (left < size) { expand_weights(w0 + left, w1 + left, left, size, k->weights); }
+        const int32_t whole = size & ~3;
+        expand_words(w0, w1, whole, k->weights);
+        if (whole < size) { expand_weights(w0 + whole, w1 + whole, whole, size, k->weights); }
         return;
     }
     for (int32_t first = block->ci_start; first < k->inputs; first += k->args->x_channels) {
@@ -162,18 +173,20 @@ static void expand_block(const work *k, const tt_weight_block *block, int32_t co
 
 // Channels co and, where it lies in the same blocks, co + 1; how many. Of one channel the weights are laid out twice.
 TT_INNER_LOOP static int32_t expand_channels(const work *k, int32_t co) {
-    const tt_weight_block *blocks = k->args->blocks, *end = blocks + k->args->block_count;
+    const tt_weight_block *block = k->args->blocks, *end = block + k->args->block_count;
     int32_t channels = tt_min(CHANNELS, k->args->y_channels - co);
     for (int32_t i = k->inputs & ~3; i < 2 * k->words; i += 4) {
         tt_store_two(k->weights + i, 0, 0, 0);
         tt_store_two(k->weights + i, 1, 0, 0);
     }
-    if (k->args->block_count > 1) {
-        for (const tt_weight_block *block = blocks; block != end; block++) {
-            if (holds(block, co) != holds(block, co + 1)) { channels = 1; }
-        }
+    if (end - block == 1) {
+        expand_block(k, block, co, channels);
+        return channels;
     }
-    for (const tt_weight_block *block = blocks; block != end; block++) {
+    for (; block != end; block++) {
+        if (holds(block, co) != holds(block, co + 1)) { channels = 1; }
+    }
+    for (block = k->args->blocks; block != end; block++) {
         if (holds(block, co)) { expand_block(k, block, co, channels); }
     }
     return channels;
@@ -191,13 +204,11 @@ TT_INNER_LOOP static int32_t expand_channels(const work *k, int32_t co) {
     MAC(s2, x0, w0) MAC(s6, x0, w1) MAC(s3, x1, w0) MAC(s7, x1, w1)
 #define UNIT_OF(MAC) PAIRS(MAC) PAIRS(ADD) PAIRS(ADD) PAIRS(ADD)
 
-// All the inputs of four pixels. No register is left for where they end. A unit has 64 bytes of them: shifted by 7 bits
-// what is left of them says whether their number is odd (carry), and whether there are any.
+// All the inputs of four pixels. No register is left for their number; halved, it says whether it is odd, or was one.
 #define FOUR_PIXELS            \
     UNIT_OF(SET)               \
-    "ldr %[x0], %[end]\n\t"    \
-    "sub %[x0], %[x0], %[x]\n\t" \
-    "lsrs %[x0], %[x0], #7\n\t" \
+    "ldr %[x0], %[more]\n\t"   \
+    "lsrs %[x0], %[x0], #1\n\t" \
     "bcs 2f\n\t"               \
     "beq 3f\n"                 \
     "1:\t" UNIT_OF(ADD)        \
@@ -207,26 +218,20 @@ TT_INNER_LOOP static int32_t expand_channels(const work *k, int32_t co) {
     "bne 1b\n"                 \
     "3:\t"
 
-// Their outputs of one channel, whose words lie `at` bytes into the channels. x is where they go, w the bytes between
-// pixels there.
-#define OUTPUTS(s0, s1, s2, s3, at)                \
-    "ldr %[x1], %[channels]\n\t"                   \
-    "ldrd %[w0], %[w1], [%[x1], #" at "]\n\t"      \
-    "ldrd %[x0], %[x1], [%[x1], #" at " + 8]\n\t"  \
-    TT_OUTPUTS(s0, s1, s2, s3, w0, w1, x0, x1)     \
-    "strb %[" #s0 "], [%[x]]\n\t"                  \
-    "strb %[" #s1 "], [%[x], %[w]]\n\t"            \
-    "add %[x], %[x], %[w], lsl #1\n\t"             \
-    "strb %[" #s2 "], [%[x]]\n\t"                  \
-    "strb %[" #s3 "], [%[x], %[w]]\n\t"
-
-#define REGISTERS                                                                                                     \
-    [x0] "=&r"(x0), [x1] "=&r"(x1), [w0] "=&r"(w0), [w1] "=&r"(w1), [s0] "=&r"(s0), [s1] "=&r"(s1), [s2] "=&r"(s2),   \
-    [s3] "=&r"(s3), [s4] "=&r"(s4), [s5] "=&r"(s5), [s6] "=&r"(s6), [s7] "=&r"(s7)
+// Their outputs of one channel. x is where they go, w the bytes between pixels there.
+#define OUTPUTS(s0, s1, s2, s3, first, last)       \
+    "ldrd %[w0], %[w1], %[" #first "]\n\t"         \
+    "ldrd %[x0], %[x1], %[" #last "]\n\t"          \
+    TT_OUTPUTS(s0, s1, s2, s3, w0, w1, x0, x1)
+#define STORE_TWO(a, b)                            \
+    "strb %[" #a "], [%[x]]\n\t"                   \
+    "strb %[" #b "], [%[x], %[w]]\n\t"
 
 // Groups of four pixels, `words` each, two channels whose outputs have the fast form. `step` bytes lie between pixels of y.
 TT_INNER_LOOP static void two_channels(const uint32_t *x, const uint32_t *weights, int32_t words, int32_t groups,
                                        const tt_channel *channels, int8_t *y, int32_t step) {
+    const tt_channel c0 = channels[0], c1 = channels[1];
+    const int32_t more = (int32_t)((uint32_t)words / (PIXELS * UNIT / 2)) - 1;
     for (; groups > 0; groups--, y += PIXELS * step) {
         const uint32_t *end = x + words, *w = weights;
         uint32_t x0, x1, w0, w1;
@@ -234,12 +239,17 @@ TT_INNER_LOOP static void two_channels(const uint32_t *x, const uint32_t *weight
         __asm__ volatile(FOUR_PIXELS
                          "ldr %[x], %[y]\n\t"
                          "ldr %[w], %[step]\n\t"
-                         OUTPUTS(s0, s1, s2, s3, "0")
-                         "sub %[x], %[x], %[w], lsl #1\n\t"
+                         OUTPUTS(s0, s1, s2, s3, bias0, addend0) STORE_TWO(s0, s1)
+                         "add %[x], %[x], %[w], lsl #1\n\t" STORE_TWO(s2, s3)
                          "add %[x], %[x], #1\n\t"
-                         OUTPUTS(s4, s5, s6, s7, "16")
-                         : [x] "+r"(x), [w] "+r"(w), REGISTERS
-                         : [end] "m"(end), [channels] "m"(channels), [y] "m"(y), [step] "m"(step)
+                         OUTPUTS(s4, s5, s6, s7, bias1, addend1) STORE_TWO(s6, s7)
+                         "sub %[x], %[x], %[w], lsl #1\n\t" STORE_TWO(s4, s5)
+                         : [x] "+r"(x), [w] "+r"(w), [x0] "=&r"(x0), [x1] "=&r"(x1), [w0] "=&r"(w0), [w1] "=&r"(w1),
+                           [s0] "=&r"(s0), [s1] "=&r"(s1), [s2] "=&r"(s2), [s3] "=&r"(s3), [s4] "=&r"(s4),
+                           [s5] "=&r"(s5), [s6] "=&r"(s6), [s7] "=&r"(s7)
+                         : [end] "m"(end), [more] "m"(more), [y] "m"(y), [step] "m"(step), [bias0] "m"(c0.twice_bias),
+                           [addend0] "m"(c0.addend), [bias1] "m"(c1.twice_bias), [addend1] "m"(c1.addend), "m"(c0),
+                           "m"(c1)
                          : "cc", "memory");
         x = end;
     }
@@ -247,11 +257,15 @@ TT_INNER_LOOP static void two_channels(const uint32_t *x, const uint32_t *weight
 
 // Sums of four pixels of a channel, then of the other.
 TT_INNER_LOOP static void add_four(const uint32_t *x, const uint32_t *w, const uint32_t *end, int32_t *sums) {
-    uint32_t x0, x1, w0, w1;
-    int32_t s0, s1, s2, s3, s4, s5, s6, s7;
-    __asm__(FOUR_PIXELS : [x] "+r"(x), [w] "+r"(w), REGISTERS : [end] "m"(end) : "cc", "memory");
-    sums[0] = s0, sums[1] = s1, sums[2] = s2, sums[3] = s3;
-    sums[4] = s4, sums[5] = s5, sums[6] = s6, sums[7] = s7;
+    int32_t s[PIXELS * CHANNELS] = {0, 0, 0, 0, 0, 0, 0, 0};
+    for (; x != end; x += PIXELS, w += CHANNELS) {
+#pragma GCC unroll 4
+        for (int32_t i = 0; i < PIXELS; i++) {
+            s[i] = tt_add_products(x[i], w[0], s[i]);
+            s[PIXELS + i] = tt_add_products(x[i], w[1], s[PIXELS + i]);
+        }
+    }
+    for (int32_t i = 0; i < PIXELS * CHANNELS; i++) { sums[i] = s[i]; }
 }
 
 // Sums of one pixel of both channels.
