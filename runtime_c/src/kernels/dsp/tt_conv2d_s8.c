@@ -205,54 +205,55 @@ TT_INNER_LOOP static int32_t expand_channels(const work *k, int32_t co) {
 #define UNIT_OF(MAC) PAIRS(MAC) PAIRS(ADD) PAIRS(ADD) PAIRS(ADD)
 
 // All the inputs of four pixels. No register is left for their number; halved, it says whether it is odd, or was one.
-#define FOUR_PIXELS            \
-    UNIT_OF(SET)               \
-    "ldr %[x0], %[more]\n\t"   \
-    "lsrs %[x0], %[x0], #1\n\t" \
-    "bcs 2f\n\t"               \
-    "beq 3f\n"                 \
-    "1:\t" UNIT_OF(ADD)        \
-    "2:\t" UNIT_OF(ADD)        \
-    "ldr %[x0], %[end]\n\t"    \
-    "cmp %[x], %[x0]\n\t"      \
-    "bne 1b\n"                 \
+#define FOUR_PIXELS                                                                                     \
+    UNIT_OF(SET)                                                                                        \
+    "ldr %[x0], %[more]\n\t"                                                                            \
+    "lsrs %[x0], %[x0], #1\n\t"                                                                         \
+    "bcs 2f\n\t"                                                                                        \
+    "beq 3f\n"                                                                                          \
+    "1:\t" UNIT_OF(ADD)                                                                                 \
+    "2:\t" UNIT_OF(ADD)                                                                                 \
+    "ldr %[x0], %[w_end]\n\t"                                                                           \
+    "cmp %[w], %[x0]\n\t"                                                                               \
+    "bne 1b\n"                                                                                          \
     "3:\t"
 
-// Their outputs of one channel. x is where they go, w the bytes between pixels there.
-#define OUTPUTS(s0, s1, s2, s3, first, last)       \
-    "ldrd %[w0], %[w1], %[" #first "]\n\t"         \
-    "ldrd %[x0], %[x1], %[" #last "]\n\t"          \
-    TT_OUTPUTS(s0, s1, s2, s3, w0, w1, x0, x1)
-#define STORE_TWO(a, b)                            \
-    "strb %[" #a "], [%[x]]\n\t"                   \
-    "strb %[" #b "], [%[x], %[w]]\n\t"
+// Their outputs. x is where they go, w the bytes between pixels there.
+#define STORE(s0, s1)                                                                                   \
+    "strb %[" #s0 "], [%[x]]\n\t"                                                                       \
+    "strb %[" #s1 "], [%[x], #1]\n\t"                                                                   \
+    "add %[x], %[x], %[w]\n\t"
+#define EIGHT_OUTPUTS                                                                                   \
+    "ldrd %[w0], %[w1], %[bias0]\n\t"                                                                   \
+    "ldrd %[x0], %[x1], %[addend0]\n\t" TT_OUTPUTS(s0, s1, s2, s3, w0, w1, x0, x1)                      \
+    "ldrd %[w0], %[w1], %[bias1]\n\t"                                                                   \
+    "ldrd %[x0], %[x1], %[addend1]\n\t" TT_OUTPUTS(s4, s5, s6, s7, w0, w1, x0, x1)                      \
+    "ldr %[x], %[y]\n\t"                                                                                \
+    "ldr %[w], %[step]\n\t" STORE(s0, s4) STORE(s1, s5) STORE(s2, s6) STORE(s3, s7)                     \
+    "str %[x], %[y]\n\t"
 
-// Groups of four pixels, `words` each, two channels whose outputs have the fast form. `step` bytes lie between pixels of y.
-TT_INNER_LOOP static void two_channels(const uint32_t *x, const uint32_t *weights, int32_t words, int32_t groups,
-                                       const tt_channel *channels, int8_t *y, int32_t step) {
-    const tt_channel c0 = channels[0], c1 = channels[1];
-    const int32_t more = (int32_t)((uint32_t)words / (PIXELS * UNIT / 2)) - 1;
-    for (; groups > 0; groups--, y += PIXELS * step) {
-        const uint32_t *end = x + words, *w = weights;
-        uint32_t x0, x1, w0, w1;
-        int32_t s0, s1, s2, s3, s4, s5, s6, s7;
-        __asm__ volatile(FOUR_PIXELS
-                         "ldr %[x], %[y]\n\t"
-                         "ldr %[w], %[step]\n\t"
-                         OUTPUTS(s0, s1, s2, s3, bias0, addend0) STORE_TWO(s0, s1)
-                         "add %[x], %[x], %[w], lsl #1\n\t" STORE_TWO(s2, s3)
-                         "add %[x], %[x], #1\n\t"
-                         OUTPUTS(s4, s5, s6, s7, bias1, addend1) STORE_TWO(s6, s7)
-                         "sub %[x], %[x], %[w], lsl #1\n\t" STORE_TWO(s4, s5)
-                         : [x] "+r"(x), [w] "+r"(w), [x0] "=&r"(x0), [x1] "=&r"(x1), [w0] "=&r"(w0), [w1] "=&r"(w1),
-                           [s0] "=&r"(s0), [s1] "=&r"(s1), [s2] "=&r"(s2), [s3] "=&r"(s3), [s4] "=&r"(s4),
-                           [s5] "=&r"(s5), [s6] "=&r"(s6), [s7] "=&r"(s7)
-                         : [end] "m"(end), [more] "m"(more), [y] "m"(y), [step] "m"(step), [bias0] "m"(c0.twice_bias),
-                           [addend0] "m"(c0.addend), [bias1] "m"(c1.twice_bias), [addend1] "m"(c1.addend), "m"(c0),
-                           "m"(c1)
-                         : "cc", "memory");
-        x = end;
-    }
+// Groups of four pixels up to x_end, two channels whose outputs have the fast form. `step` bytes lie between pixels of y.
+TT_INNER_LOOP static void two_channels(const uint32_t *x_at, const uint32_t *x_end, const uint32_t *weights,
+                                       int32_t words, const tt_channel *channels, int8_t *y, int32_t step) {
+    const tt_two_words *halves = (const tt_two_words *)channels;
+    const tt_two_words bias0 = halves[0], addend0 = halves[1], bias1 = halves[2], addend1 = halves[3];
+    const uint32_t *w_end = weights + CHANNELS * words, more = (uint32_t)words / (UNIT / 2) - 1;
+    uint32_t x, w, x0, x1, w0, w1, s0, s1, s2, s3, s4, s5, s6, s7;
+    __asm__ volatile("ldr %[x], %[x_at]\n"
+                     "4:\t"
+                     "ldr %[w], %[weights]\n\t" FOUR_PIXELS
+                     "str %[x], %[x_at]\n\t" EIGHT_OUTPUTS
+                     "ldr %[x], %[x_at]\n\t"
+                     "ldr %[w], %[x_end]\n\t"
+                     "cmp %[x], %[w]\n\t"
+                     "bne 4b"
+                     : [x] "=&r"(x), [w] "=&r"(w), [x0] "=&r"(x0), [x1] "=&r"(x1), [w0] "=&r"(w0), [w1] "=&r"(w1),
+                       [s0] "=&r"(s0), [s1] "=&r"(s1), [s2] "=&r"(s2), [s3] "=&r"(s3), [s4] "=&r"(s4),
+                       [s5] "=&r"(s5), [s6] "=&r"(s6), [s7] "=&r"(s7), [x_at] "+m"(x_at), [y] "+m"(y)
+                     : [x_end] "m"(x_end), [weights] "m"(weights), [w_end] "m"(w_end), [more] "m"(more),
+                       [step] "m"(step), [bias0] "m"(bias0), [addend0] "m"(addend0), [bias1] "m"(bias1),
+                       [addend1] "m"(addend1)
+                     : "cc", "memory");
 }
 
 // Sums of four pixels of a channel, then of the other.
@@ -301,11 +302,11 @@ TT_INNER_LOOP static void finish_pixels(const work *k, int32_t co, int32_t count
     tt_set_channel(&channels[1], &k->output, co + count - 1, k->inputs);
     const int fast = count == CHANNELS && channels[0].right != 0 && channels[1].right != 0;
     if (fast && pixels >= PIXELS) {
-        const int32_t groups = (int32_t)((uint32_t)pixels / PIXELS);
-        two_channels(x, w, group, groups, channels, y, step);
-        x += groups * group;
-        y += groups * PIXELS * step;
-        pixels -= groups * PIXELS;
+        const int32_t done = pixels & ~(PIXELS - 1);
+        two_channels(x, x + done * words, w, words, channels, y, step);
+        x += done * words;
+        y += done * step;
+        pixels -= done;
     }
     for (int32_t at_once = 0; pixels > 0; pixels -= at_once, x += at_once * words, y += at_once * step) {
         at_once = pixels >= PIXELS ? PIXELS : 1;
