@@ -1,81 +1,108 @@
 // SPDX-License-Identifier: Apache-2.0
-// From exact sums to int8 outputs, in vectors of channels.
+// From exact sums to int8 outputs, in vectors of channels. As in tinytrain/portable.h what a channel needs is prepared
+// once; channels that the fast way is not made for go one by one.
 #ifndef TINYTRAIN_VECTORS_OUTPUT_H
 #define TINYTRAIN_VECTORS_OUTPUT_H
 
-#include "tinytrain/output.h"
+#include "tinytrain/portable.h"
 #include "tinytrain/vectors.h"
 
-#if TT_VECTOR_LANES > 1
-typedef uint32_t tt_unsigned_vector __attribute__((vector_size(4 * TT_VECTOR_LANES)));
-
-// a where the mask is all ones, b where it is 0.
-static inline tt_vector tt_select(tt_vector mask, tt_vector a, tt_vector b) { return (a & mask) | (b & ~mask); }
-
-static inline tt_vector tt_saturating_add_vector(tt_vector a, tt_vector b) {
-    const tt_vector sum = (tt_vector)((tt_unsigned_vector)a + (tt_unsigned_vector)b);
-    return tt_select(((a ^ sum) & (b ^ sum)) >> 31, (a >> 31) ^ INT32_MAX, sum);
-}
-
-// floor((a b + 2^30) / 2^31)
-static inline tt_vector tt_multiply_high(tt_vector a, tt_vector b) {
-#if defined(__AVX2__) && !defined(__clang__) && TT_VECTOR_LANES == 8
-    typedef int64_t wide __attribute__((vector_size(32)));
-    typedef uint64_t word __attribute__((vector_size(32)));
-    const tt_vector odd_lanes = {0, -1, 0, -1, 0, -1, 0, -1};
-    const word even = (word)((wide)__builtin_ia32_pmuldq256(a, b) + (1 << 30));
-    const wide products = (wide)__builtin_ia32_pmuldq256((tt_vector)((word)a >> 32), (tt_vector)((word)b >> 32));
-    const word odd = (word)(products + (1 << 30));
-    return tt_select(odd_lanes, (tt_vector)(odd << 1), (tt_vector)(even >> 31));
-#else
+// floor((a b + 2^31) / 2^32), lane by lane.
+static inline tt_vector tt_high_words(tt_vector a, tt_vector b) {
+#if TT_AVX == 512
+    const __m512i half = _mm512_set1_epi64((int64_t)1 << 31), x = (__m512i)a, y = (__m512i)b;
+    const __m512i even = _mm512_add_epi64(_mm512_mul_epi32(x, y), half);
+    const __m512i odd = _mm512_add_epi64(_mm512_mul_epi32(_mm512_srli_epi64(x, 32), _mm512_srli_epi64(y, 32)), half);
+    return (tt_vector)_mm512_mask_blend_epi32(0xAAAA, _mm512_srli_epi64(even, 32), odd);
+#elif TT_AVX == 256
+    const __m256i half = _mm256_set1_epi64x((int64_t)1 << 31), x = (__m256i)a, y = (__m256i)b;
+    const __m256i even = _mm256_add_epi64(_mm256_mul_epi32(x, y), half);
+    const __m256i odd = _mm256_add_epi64(_mm256_mul_epi32(_mm256_srli_epi64(x, 32), _mm256_srli_epi64(y, 32)), half);
+    return (tt_vector)_mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xAA);
+#elif TT_VECTOR_LANES > 1
     tt_vector high = a;
-    for (int32_t i = 0; i < TT_VECTOR_LANES; i++) { high[i] = (int32_t)(((int64_t)a[i] * b[i] + (1 << 30)) >> 31); }
+    for (int32_t i = 0; i < TT_VECTOR_LANES; i++) { high[i] = tt_high_word(a[i], b[i]); }
     return high;
+#else
+    return tt_high_word(a, b);
 #endif
 }
 
-// tt_requantize_double, lane by lane.
-static inline tt_vector tt_requantize_vector(tt_vector x, tt_vector multiplier, tt_vector shift) {
-    const tt_vector left = shift & ~(shift >> 31), right = left - shift;
-    const tt_vector high = tt_multiply_high((tt_vector)((tt_unsigned_vector)x << (tt_unsigned_vector)left), multiplier);
-    const tt_vector mask = ~(-1 << right);
-    const tt_vector threshold = (tt_vector)((tt_unsigned_vector)mask >> 1) - (high >> 31);
-    return (high >> right) - ((high & mask) > threshold);
+// The first `count` lanes, clamped to int8.
+static inline void tt_store_s8(tt_vector vector, int8_t *to, int32_t count) {
+#if TT_AVX == 512
+    const __mmask16 some = count < 16 ? (__mmask16)((1U << count) - 1) : 0xFFFF;
+    _mm_mask_storeu_epi8(to, some, _mm512_cvtsepi32_epi8((__m512i)vector));
+#else
+    int8_t bytes[TT_VECTOR_LANES];
+#if TT_AVX == 256
+    const __m256i x = (__m256i)vector;
+    const __m128i halves = _mm_packs_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+    _mm_storel_epi64((__m128i *)(void *)bytes, _mm_packs_epi16(halves, halves));
+#else
+    int32_t lanes[TT_VECTOR_LANES];
+    tt_store(vector, lanes);
+    for (int32_t i = 0; i < TT_VECTOR_LANES; i++) { bytes[i] = (int8_t)tt_clamp(lanes[i], INT8_MIN, INT8_MAX); }
+#endif
+    if (count >= TT_VECTOR_LANES) {
+        memcpy(to, bytes, TT_VECTOR_LANES);
+    } else {
+        for (int32_t i = 0; i < count; i++) { to[i] = bytes[i]; }
+    }
+#endif
 }
 
 static inline tt_vector tt_clamp_vector(tt_vector x, int32_t low, int32_t high) {
-    const tt_vector lows = tt_vector_of(low), highs = tt_vector_of(high);
-    const tt_vector raised = tt_select(x < lows, lows, x);
-    return tt_select(raised > highs, highs, raised);
-}
-
-static inline void tt_store_s8(tt_vector vector, int8_t *to) {
-    int32_t lanes[TT_VECTOR_LANES];
-    tt_store(vector, lanes);
-    for (int32_t i = 0; i < TT_VECTOR_LANES; i++) { to[i] = (int8_t)lanes[i]; }
-}
+#if TT_AVX == 512
+    return (tt_vector)_mm512_min_epi32(_mm512_max_epi32((__m512i)x, _mm512_set1_epi32(low)), _mm512_set1_epi32(high));
+#elif TT_AVX == 256
+    return (tt_vector)_mm256_min_epi32(_mm256_max_epi32((__m256i)x, _mm256_set1_epi32(low)), _mm256_set1_epi32(high));
+#elif TT_VECTOR_LANES > 1
+    for (int32_t i = 0; i < TT_VECTOR_LANES; i++) { x[i] = tt_clamp(x[i], low, high); }
+    return x;
+#else
+    return tt_clamp(x, low, high);
 #endif
+}
 
-// The outputs of `vectors` vectors of neighbouring channels.
-TT_ALWAYS_INLINE static inline void tt_store_outputs(const tt_output *o, const tt_vector *sums, int32_t channel,
-                                                     int8_t *y, int32_t vectors) {
-    int32_t lanes[TT_LANES];
-#if TT_VECTOR_LANES > 1
-    if (!o->single_rounding) {
-        TT_EACH_VECTOR(v, vectors) {
-            const int32_t first = v * TT_VECTOR_LANES, c = channel + first;
-            const tt_vector total = tt_saturating_add_vector(sums[v], tt_load_s32(o->bias + c));
-            const tt_vector multiplier = tt_load_s32(o->multiplier + c), shift = tt_load_s8(o->shift + c);
-            const tt_vector value = tt_requantize_vector(total, multiplier, shift);
-            const tt_vector clamped = tt_clamp_vector(value, o->low - o->zero_point, o->high - o->zero_point);
-            tt_store(clamped + o->zero_point, lanes + first);
-        }
-        for (int32_t i = 0; i < vectors * TT_VECTOR_LANES; i++) { y[i] = (int8_t)lanes[i]; }
-        return;
+// `count` neighbouring channels, `channel` the first, as tt_channel has one of them.
+typedef struct tt_outputs {
+    int32_t start[TT_LANES], multiplier[TT_LANES], addend[TT_LANES], right[TT_LANES];
+    tt_output output;
+    int32_t channel, count;
+    int32_t slow;  // how many have right = 0
+} tt_outputs;
+
+static inline void tt_prepare(tt_outputs *to, const tt_output *output, int32_t channel, int32_t count,
+                              int64_t largest) {
+    tt_output whole = *output;
+    whole.low = INT8_MIN, whole.high = INT8_MAX;  // clamped afterwards
+    to->output = *output, to->channel = channel, to->count = count, to->slow = 0;
+    for (int32_t i = 0; i < TT_LANES; i++) {
+        const tt_channel none = {0, 0, 0, 1}, fast = i < count ? tt_channel_of(&whole, channel + i, 0, largest) : none;
+        to->start[i] = fast.start, to->multiplier[i] = fast.multiplier;
+        to->addend[i] = fast.addend, to->right[i] = fast.right;
+        to->slow += fast.right == 0;
     }
-#endif
+}
+
+// Outputs of `vectors` vectors of sums.
+TT_ALWAYS_INLINE static inline void tt_store_outputs(const tt_outputs *o, const tt_vector *sums, int8_t *y,
+                                                     int32_t vectors) {
+    TT_EACH_VECTOR(v, vectors) {
+        const int32_t first = v * TT_VECTOR_LANES;
+        const tt_vector total = sums[v] + tt_load_s32(o->start + first);
+        const tt_vector high = tt_high_words(total + total, tt_load_s32(o->multiplier + first));
+        const tt_vector value = (high + (high >> 31) + tt_load_s32(o->addend + first)) >> tt_load_s32(o->right + first);
+        const tt_vector clamped = tt_clamp_vector(value, o->output.low, o->output.high);
+        tt_store_s8(clamped, y + first, o->count - first);
+    }
+    if (o->slow == 0) { return; }
+    int32_t lanes[TT_LANES];
     TT_EACH_VECTOR(v, vectors) { tt_store(sums[v], lanes + v * TT_VECTOR_LANES); }
-    for (int32_t i = 0; i < vectors * TT_VECTOR_LANES; i++) { y[i] = tt_output_of(o, lanes[i], channel + i); }
+    for (int32_t i = 0; i < o->count; i++) {
+        if (o->right[i] == 0) { y[i] = tt_output_of(&o->output, lanes[i], o->channel + i); }
+    }
 }
 
 #endif

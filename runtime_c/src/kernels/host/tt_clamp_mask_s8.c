@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tinytrain/kernels/clamp_mask.h"
+// tt_clamp_mask_s8 for hosts: comparisons of a vector of bytes are its mask.
+#include <string.h>
+
 #include "tinytrain/arithmetic.h"
+#include "tinytrain/kernels/clamp_mask.h"
 #include "tinytrain/vectors.h"
 
 // The bits of `count` elements, at most 8.
@@ -13,16 +16,26 @@ static uint8_t bits_of(const tt_clamp_mask_s8_args *a, const int8_t *elements, i
     return (uint8_t)bits;
 }
 
+// As many as whole vectors have; returns how many elements.
+static int32_t whole_vectors(const tt_clamp_mask_s8_args *a) {
+    int32_t done = 0;
+#if TT_AVX
+    const __m256i low = _mm256_set1_epi8((char)a->clamp_low), high = _mm256_set1_epi8((char)a->clamp_high);
+    for (; done + 32 <= a->size; done += 32) {
+        const __m256i y = _mm256_loadu_si256((const __m256i *)(const void *)(a->y + done));
+        const __m256i passes = _mm256_and_si256(_mm256_cmpgt_epi8(y, low), _mm256_cmpgt_epi8(high, y));
+        const int32_t bits = _mm256_movemask_epi8(passes);
+        memcpy(a->mask + done / 8, &bits, sizeof bits);
+    }
+#else
+    (void)a;
+#endif
+    return done;
+}
+
 void tt_clamp_mask_s8(const void *args) {
     const tt_clamp_mask_s8_args *a = args;
-    uint8_t *mask = a->mask;
-    int32_t start = 0;
-#if TT_VECTOR_LANES == 8
-    const tt_vector low = tt_vector_of(a->clamp_low), high = tt_vector_of(a->clamp_high);
-    for (; start + 8 <= a->size; start += 8) {
-        const tt_vector y = tt_load_s8(a->y + start);
-        *mask++ = tt_bits((y > low) & (y < high));
+    for (int32_t i = whole_vectors(a); i < a->size; i += 8) {
+        a->mask[i / 8] = bits_of(a, a->y + i, tt_min(8, a->size - i));
     }
-#endif
-    for (; start < a->size; start += 8) { *mask++ = bits_of(a, a->y + start, tt_min(8, a->size - start)); }
 }

@@ -1,80 +1,134 @@
 // SPDX-License-Identifier: Apache-2.0
-// tt_depthwise_conv2d_s8: where each output has its own input channel, neighbouring channels share one walk over the
-// window.
+// tt_depthwise_conv2d_s8 for hosts: neighbouring channels in vectors, the cells of a window in pairs. x is taken as it
+// is: a channel's sums start with its zero point times the sum of the weights, and padding is the zero point. Channels
+// that share an input channel, and very large windows, go one by one.
 #include "tinytrain/kernels/depthwise_conv2d.h"
 #include "tinytrain/vectors/output.h"
+#include "tinytrain/vectors/pairs.h"
 #include "tinytrain/window.h"
 
-typedef struct work {
-    const tt_depthwise_conv2d_s8_args *args;
-    tt_output output;
-} work;
+enum { MOST_PAIRS = 32 };  // of a window's cells
 
-// Neighbouring channels from c on of a block, each reading the input channel of its own number.
-TT_ALWAYS_INLINE static inline void add_window(const work *k, const tt_depthwise_block *block, const tt_patch *at,
-                                               int32_t c, int8_t *y, int32_t vectors) {
-    const tt_depthwise_conv2d_s8_args *a = k->args;
-    const tt_window *win = &a->window;
-    const int32_t zero_point = a->x_zero_point, x_step = a->x_channels, w_step = block->count;
-    tt_vector sums[TT_VECTORS];
-    TT_EACH_VECTOR(v, vectors) { sums[v] = tt_vector_of(0); }
-    for (int32_t ky = at->rows.first; ky < at->rows.last; ky++) {
-        const int32_t first = at->columns.first;
-        const int8_t *x = a->x + ((at->y0 + ky) * win->x_width + at->x0 + first) * x_step + block->start + c;
-        const int8_t *w = block->weights + (ky * win->kernel_width + first) * w_step + c;
-        for (int32_t kx = first; kx < at->columns.last; kx++, x += x_step, w += w_step) {
-            TT_EACH_VECTOR(v, vectors) {
-                const int32_t i = v * TT_VECTOR_LANES;
-                sums[v] += (tt_load_s8(x + i) - zero_point) * tt_load_s8(w + i);
-            }
+// Neighbouring channels of a block.
+typedef struct tile {
+    const tt_depthwise_conv2d_s8_args *args;
+    int32_t vectors, rest;                                   // lanes of the last vector, if they are not all
+    int32_t pairs;
+    int16_t weights[MOST_PAIRS * TT_VECTORS * TT_PAIRS];     // [pairs, vectors, TT_PAIRS]
+    int32_t start[TT_LANES];
+    int8_t padding[TT_LANES];
+    tt_outputs outputs;
+} tile;
+
+static tt_pairs zip(const int8_t *first, const int8_t *second, int32_t rest) {
+    return rest ? tt_zip_some_s8(first, second, rest) : tt_zip_s8(first, second);
+}
+
+static void pack(tile *t, const tt_depthwise_block *block, int32_t c) {
+    static const int8_t none[TT_VECTOR_LANES] = {0};
+    const int32_t cells = t->args->window.kernel_height * t->args->window.kernel_width;
+    for (int32_t p = 0; p < t->pairs; p++) {
+        const int8_t *first = block->weights + 2 * p * block->count + c;
+        for (int32_t v = 0; v < t->vectors; v++, first += TT_VECTOR_LANES) {
+            const int8_t *second = 2 * p + 1 < cells ? first + block->count : none;
+            const int32_t rest = v == t->vectors - 1 ? t->rest : 0;
+            tt_store_pairs(zip(first, second, rest), t->weights + (p * t->vectors + v) * TT_PAIRS);
         }
     }
-    tt_store_outputs(&k->output, sums, block->start + c, y, vectors);
+    memset(t->padding, t->args->x_zero_point, sizeof t->padding);
+    for (int32_t i = 0; i < TT_LANES; i++) { t->start[i] = 0; }
+    for (int32_t k = 0; k < cells; k++) {
+        for (int32_t i = 0; i < t->outputs.count; i++) { t->start[i] += block->weights[k * block->count + c + i]; }
+    }
+    for (int32_t i = 0; i < TT_LANES; i++) { t->start[i] *= -t->args->x_zero_point; }
 }
 
-TT_INNER_LOOP static void store_vectors(const work *k, const tt_depthwise_block *block, const tt_patch *at, int32_t c,
-                                        int8_t *y) {
-    add_window(k, block, at, c, y, TT_VECTORS);
+// Where the cells of an output's window begin, an odd last one with padding beside it.
+static void find_cells(const tile *t, int32_t oy, int32_t ox, const int8_t **cells) {
+    const tt_depthwise_conv2d_s8_args *a = t->args;
+    const tt_window *win = &a->window;
+    const tt_patch at = tt_patch_of(win, oy, ox);
+    const int32_t row = (at.y0 * win->x_width + at.x0) * a->x_channels + t->outputs.channel;
+    int32_t count = 0;
+    for (int32_t ky = 0; ky < win->kernel_height; ky++) {
+        const int inside = ky >= at.rows.first && ky < at.rows.last;
+        const int32_t first = inside ? at.columns.first : win->kernel_width, last = inside ? at.columns.last : 0;
+        int32_t x = row + ky * win->x_width * a->x_channels;
+        for (int32_t kx = 0; kx < win->kernel_width; kx++, x += a->x_channels) {
+            cells[count++] = kx >= first && kx < last ? a->x + x : t->padding;
+        }
+    }
+    if (count % 2) { cells[count] = t->padding; }
 }
 
-TT_INNER_LOOP static void store_vector(const work *k, const tt_depthwise_block *block, const tt_patch *at, int32_t c,
-                                       int8_t *y) {
-    add_window(k, block, at, c, y, 1);
+TT_ALWAYS_INLINE static inline void store_channels(const tile *t, int32_t vectors, int32_t rest) {
+    const tt_window *win = &t->args->window;
+    int8_t *y = t->args->y + t->outputs.channel;
+    for (int32_t oy = 0; oy < win->y_height; oy++) {
+        for (int32_t ox = 0; ox < win->y_width; ox++, y += t->args->y_channels) {
+            const int8_t *cells[2 * MOST_PAIRS];
+            find_cells(t, oy, ox, cells);
+            tt_vector sums[TT_VECTORS];
+            TT_EACH_VECTOR(v, vectors) { sums[v] = tt_load_s32(t->start + v * TT_VECTOR_LANES); }
+            const int16_t *w = t->weights;
+            for (int32_t p = 0; p < t->pairs; p++, w += vectors * TT_PAIRS) {
+                TT_EACH_VECTOR(v, vectors) {
+                    const int32_t i = v * TT_VECTOR_LANES;
+                    const tt_pairs x = zip(cells[2 * p] + i, cells[2 * p + 1] + i, v == vectors - 1 ? rest : 0);
+                    sums[v] = tt_add_pairs(sums[v], tt_load_pairs(w + v * TT_PAIRS), x);
+                }
+            }
+            tt_store_outputs(&t->outputs, sums, y, vectors);
+        }
+    }
 }
 
-// Channel c of a block.
-static void store_channel(const work *k, const tt_depthwise_block *block, const tt_patch *at, int32_t c, int8_t *y) {
-    const tt_depthwise_conv2d_s8_args *a = k->args;
+TT_INNER_LOOP static void store_whole(const tile *t) {
+    switch (t->vectors) {
+    case 1: store_channels(t, 1, 0); break;
+    case 2: store_channels(t, 2, 0); break;
+    case 3: store_channels(t, 3, 0); break;
+    default: store_channels(t, TT_VECTORS, 0); break;
+    }
+}
+
+TT_INNER_LOOP static void store_rest(const tile *t) { store_channels(t, 1, t->rest); }
+
+static void store_block(const tt_depthwise_conv2d_s8_args *a, const tt_output *output,
+                        const tt_depthwise_block *block) {
+    tile t;
+    const int32_t cells = a->window.kernel_height * a->window.kernel_width;
+    t.args = a, t.pairs = (cells + 1) / 2;
+    for (int32_t c = 0; c < block->count; c += t.outputs.count) {
+        const int32_t left = block->count - c;
+        t.vectors = tt_clamp(left / TT_VECTOR_LANES, 1, TT_VECTORS);
+        t.rest = left < TT_VECTOR_LANES ? left : 0;
+        const int32_t count = t.rest ? t.rest : t.vectors * TT_VECTOR_LANES;
+        tt_prepare(&t.outputs, output, block->start + c, count, (int64_t)cells * 255 * 128);
+        pack(&t, block, c);
+        if (t.rest) {
+            store_rest(&t);
+        } else {
+            store_whole(&t);
+        }
+    }
+}
+
+// Channel c of a block, output by output.
+static void store_channel(const tt_depthwise_conv2d_s8_args *a, const tt_output *output,
+                          const tt_depthwise_block *block, int32_t c) {
     const tt_window *win = &a->window;
     const int32_t co = block->start + c, ci = co / a->channel_multiplier;
-    int32_t sum = 0;
-    for (int32_t ky = at->rows.first; ky < at->rows.last; ky++) {
-        const int32_t first = at->columns.first;
-        const int8_t *x = a->x + ((at->y0 + ky) * win->x_width + at->x0 + first) * a->x_channels + ci;
-        const int8_t *w = block->weights + (ky * win->kernel_width + first) * block->count + c;
-        for (int32_t kx = first; kx < at->columns.last; kx++, x += a->x_channels, w += block->count) {
-            sum += (*x - a->x_zero_point) * *w;
-        }
-    }
-    *y = tt_output_of(&k->output, sum, co);
-}
-
-static void pixel(const work *k, const tt_patch *at, int8_t *y) {
-    for (int32_t i = 0; i < k->args->block_count; i++) {
-        const tt_depthwise_block *block = &k->args->blocks[i];
-        for (int32_t done = 0; done < block->count;) {
-            const tt_tile one = {done, 1, 0};
-            const tt_tile tile = k->args->channel_multiplier == 1 ? tt_next_tile(done, block->count) : one;
-            int8_t *to = y + block->start + tile.start;
-            if (tile.lanes == TT_LANES) {
-                store_vectors(k, block, at, tile.start, to);
-            } else if (TT_VECTOR_LANES > 1 && tile.lanes == TT_VECTOR_LANES) {
-                store_vector(k, block, at, tile.start, to);
-            } else {
-                store_channel(k, block, at, tile.start, to);
+    for (int32_t pixel = 0; pixel < win->y_height * win->y_width; pixel++) {
+        const tt_patch at = tt_patch_of(win, pixel / win->y_width, pixel % win->y_width);
+        int32_t sum = 0;
+        for (int32_t ky = at.rows.first; ky < at.rows.last; ky++) {
+            for (int32_t kx = at.columns.first; kx < at.columns.last; kx++) {
+                const int32_t x = ((at.y0 + ky) * win->x_width + at.x0 + kx) * a->x_channels + ci;
+                sum += (a->x[x] - a->x_zero_point) * block->weights[(ky * win->kernel_width + kx) * block->count + c];
             }
-            done = tile.start + tile.lanes;
         }
+        a->y[pixel * a->y_channels + co] = tt_output_of(output, sum, co);
     }
 }
 
@@ -82,12 +136,9 @@ void tt_depthwise_conv2d_s8(const void *args) {
     const tt_depthwise_conv2d_s8_args *a = args;
     const tt_output output = {a->bias, a->multiplier, a->shift, a->y_zero_point, a->clamp_low, a->clamp_high,
                               a->single_rounding};
-    const work k = {a, output};
-    int8_t *y = a->y;
-    for (int32_t oy = 0; oy < a->window.y_height; oy++) {
-        for (int32_t ox = 0; ox < a->window.y_width; ox++, y += a->y_channels) {
-            const tt_patch at = tt_patch_of(&a->window, oy, ox);
-            pixel(&k, &at, y);
-        }
+    const int together = a->channel_multiplier == 1 && a->window.kernel_height * a->window.kernel_width <= 2 * MOST_PAIRS;
+    for (int32_t i = 0; i < a->block_count; i++) {
+        if (together) { store_block(a, &output, &a->blocks[i]); }
+        for (int32_t c = 0; c < a->blocks[i].count && !together; c++) { store_channel(a, &output, &a->blocks[i], c); }
     }
 }
