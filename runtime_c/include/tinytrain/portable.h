@@ -47,6 +47,14 @@ typedef struct tt_channel {
     int32_t right;
 } tt_channel;
 
+// The output of every sum up to `largest` in magnitude, or INT32_MIN where they differ. Nearly dead channels, whose tiny
+// scale makes a bias of nearly 32 bits of theirs, have one. More sum is never less output, except where the shift wraps.
+static inline int32_t tt_constant_output(const tt_output *o, int32_t channel, int64_t largest) {
+    if (o->shift[channel] > 0 || largest > INT32_MAX) { return INT32_MIN; }
+    const int32_t low = tt_output_of(o, (int32_t)-largest, channel), high = tt_output_of(o, (int32_t)largest, channel);
+    return low == high ? low : INT32_MIN;
+}
+
 // start: what the sum needs because x is taken as it is; largest: of |sum|. The fast way holds for the whole int8 range
 // as clamp, where no sum passes 30 bits: then neither saturates the bias, nor does twice the total pass 32 bits.
 static inline tt_channel tt_channel_of(const tt_output *o, int32_t channel, int32_t start, int64_t largest) {
@@ -58,7 +66,10 @@ static inline tt_channel tt_channel_of(const tt_output *o, int32_t channel, int3
         fast.start = (int32_t)(start + bias);
         fast.addend = (1 << (right - 1)) + o->zero_point * (1 << right);
         fast.right = right;
+        return fast;
     }
+    const int32_t constant = tt_constant_output(o, channel, largest);
+    if (constant != INT32_MIN) { fast.start = 0, fast.multiplier = 0, fast.addend = 2 * constant, fast.right = 1; }
     return fast;
 }
 

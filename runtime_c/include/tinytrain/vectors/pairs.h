@@ -104,8 +104,18 @@ static inline tt_pairs tt_zip_some_s8(const int8_t *first, const int8_t *second,
 #endif
 }
 
-// 16 neighbours of each of TT_VECTOR_LANES rows of int8, `step` apart, as eight vectors of pairs.
-#if TT_AVX
+// The first `count` lanes.
+static inline void tt_store_some_pairs(tt_pairs pairs, int16_t *to, int32_t count) {
+#if TT_AVX == 512
+    _mm512_mask_storeu_epi32(to, (__mmask16)((1U << count) - 1), pairs);
+#else
+    int16_t all[TT_PAIRS];
+    tt_store_pairs(pairs, all);
+    for (int32_t i = 0; i < 2 * count; i++) { to[i] = all[i]; }
+#endif
+}
+
+// TT_TURNED neighbours of each of TT_VECTOR_LANES rows of int8, `step` apart, as vectors of pairs `to_step` apart.
 enum { TT_TURNED = 16 };
 static inline void tt_turn(const int8_t *from, int32_t step, int16_t *to, int32_t to_step) {
 #if TT_AVX == 512
@@ -128,7 +138,7 @@ static inline void tt_turn(const int8_t *from, int32_t step, int16_t *to, int32_
         _mm512_storeu_si512(to, low);
         _mm512_storeu_si512(to + to_step, high);
     }
-#else
+#elif TT_AVX == 256
     __m256i rows[4];
     for (int32_t i = 0; i < 4; i++) {
         const int8_t *row = from + i * step;
@@ -146,18 +156,12 @@ static inline void tt_turn(const int8_t *from, int32_t step, int16_t *to, int32_
         _mm256_storeu_si256((__m256i *)(void *)to, low);
         _mm256_storeu_si256((__m256i *)(void *)(to + to_step), high);
     }
-#endif
-}
 #else
-enum { TT_TURNED = 2 };
-static inline void tt_turn(const int8_t *from, int32_t step, int16_t *to, int32_t to_step) {
-    (void)to_step;
     for (int32_t lane = 0; lane < TT_VECTOR_LANES; lane++, from += step) {
-        to[2 * lane] = from[0];
-        to[2 * lane + 1] = from[1];
+        for (int32_t i = 0; i < TT_TURNED; i++) { to[i / 2 * to_step + 2 * lane + i % 2] = from[i]; }
     }
-}
 #endif
+}
 
 // sums += x w for `rows` rows of x, `x_step` apart, and `vectors` vectors of weights [pairs, vectors, TT_PAIRS].
 TT_ALWAYS_INLINE static inline void tt_multiply(const int16_t *x, int32_t x_step, const int16_t *w, int32_t pairs,

@@ -9,7 +9,8 @@
 
 enum {
     WEIGHTS = 24576,  // int16 at a time
-    INPUTS = WEIGHTS / TT_VECTOR_LANES - 1,  // of one output
+    INPUTS = WEIGHTS / TT_VECTOR_LANES - TT_TURNED,  // of one output
+    ROWS_OF_WEIGHTS = WEIGHTS,  // int8: a vector of outputs
     WINDOWS = 8192,   // int16 at a time
     ROWS = 4,         // pixels at a time
     FEWEST_PIXELS = 4,  // for fewer, packing costs more than it saves
@@ -22,73 +23,77 @@ typedef struct tile {
     int32_t inputs, step;      // of a window; int16 from one to the next
     int32_t vectors;           // of outputs
     int16_t weights[WEIGHTS];  // [pairs of inputs, vectors, TT_PAIRS]
-    int16_t windows[WINDOWS + TT_PAIRS];
+    int16_t windows[WINDOWS + 16];
     tt_outputs outputs;
 } tile;
 
-// Where the weight of an input lies, for a lane.
-static int16_t *place_of(tile *t, int32_t lane, int32_t input) {
-    const int32_t vector = input / 2 * t->vectors + lane / TT_VECTOR_LANES;
-    return t->weights + vector * TT_PAIRS + lane % TT_VECTOR_LANES * 2 + input % 2;
-}
-
-// A run of inputs of up to a vector of lanes, `step` bytes from one lane to the next.
-static void pack_run(tile *t, const int8_t *w, int32_t step, int32_t lane, int32_t lanes, int32_t input, int32_t run) {
-    int32_t done = 0;
-    if (lanes == TT_VECTOR_LANES && lane % TT_VECTOR_LANES == 0 && input % 2 == 0) {
-        for (; done + TT_TURNED <= run; done += TT_TURNED) {
-            tt_turn(w + done, step, place_of(t, lane, input + done), t->vectors * TT_PAIRS);
+// Rows of weights of the lanes from `lane` on, one per lane, `step` apart: where they are, or brought together.
+static const int8_t *weight_rows(const tile *t, int32_t lane, int8_t *to, int32_t to_step, int32_t *step) {
+    const tt_conv2d_s8_args *a = t->args;
+    const int32_t positions = a->window.kernel_height * a->window.kernel_width, co = t->outputs.channel + lane;
+    const int32_t lanes = tt_min(TT_VECTOR_LANES, t->outputs.count - lane);
+    memset(to, 0, (size_t)(TT_VECTOR_LANES * to_step));
+    for (int32_t i = 0; i < a->block_count; i++) {
+        const tt_weight_block *block = &a->blocks[i];
+        const int32_t first = tt_max(co, block->co_start), last = tt_min(co + lanes, block->co_start + block->co_count);
+        const int32_t runs = block->ci_count == a->x_channels ? 1 : positions, run = positions / runs * block->ci_count;
+        const int8_t *w = block->weights + (first - block->co_start) * runs * run;
+        if (runs == 1 && last - first == TT_VECTOR_LANES && run == to_step) {
+            *step = run;
+            return w;
+        }
+        for (int32_t row = first; row < last; row++) {
+            int8_t *row_to = to + (row - co) * to_step + block->ci_start;
+            for (int32_t k = 0; k < runs; k++, w += run) { memcpy(row_to + k * a->x_channels, w, (size_t)run); }
         }
     }
-    for (; done < run; done++) {
-        for (int32_t i = 0; i < lanes; i++) { *place_of(t, lane + i, input + done) = w[i * step + done]; }
-    }
-}
-
-// What a block has of a vector of lanes, `lane` its first.
-static void pack_block(tile *t, const tt_weight_block *block, int32_t lane) {
-    const tt_conv2d_s8_args *a = t->args;
-    const int32_t positions = a->window.kernel_height * a->window.kernel_width, step = positions * block->ci_count;
-    const int32_t start = block->co_start - t->outputs.channel;  // in lanes of the tile
-    const int32_t end = tt_min(t->outputs.count, start + block->co_count);
-    const int32_t first = tt_max(lane, start), last = tt_min(lane + TT_VECTOR_LANES, end);
-    if (last <= first) { return; }
-    const int8_t *w = block->weights + (first - start) * step;
-    const int whole = block->ci_count == a->x_channels;  // all positions are one run
-    const int32_t runs = whole ? 1 : positions, run = whole ? step : block->ci_count;
-    for (int32_t k = 0; k < runs; k++, w += run) {
-        pack_run(t, w, step, first, last - first, k * a->x_channels + block->ci_start, run);
-    }
+    *step = to_step;
+    return to;
 }
 
 static void pack(tile *t) {
-    const int32_t lanes = t->vectors * TT_VECTOR_LANES, size = t->step / 2 * t->vectors * TT_PAIRS;
-    if (t->outputs.count < lanes || t->inputs % 2) { memset(t->weights, 0, sizeof(int16_t) * (size_t)size); }
-    for (int32_t lane = 0; lane < lanes; lane += TT_VECTOR_LANES) {
-        for (int32_t i = 0; i < t->args->block_count; i++) { pack_block(t, &t->args->blocks[i], lane); }
+    int8_t rows[ROWS_OF_WEIGHTS];
+    const int32_t turned = (t->inputs + TT_TURNED - 1) / TT_TURNED * TT_TURNED, w_step = t->vectors * TT_PAIRS;
+    for (int32_t v = 0; v < t->vectors; v++) {
+        int32_t step;
+        const int8_t *w = weight_rows(t, v * TT_VECTOR_LANES, rows, turned, &step);
+        for (int32_t k = 0; k < turned; k += TT_TURNED) {
+            tt_turn(w + k, step, t->weights + k / 2 * w_step + v * TT_PAIRS, w_step);
+        }
     }
+}
+
+static inline void copy_sixteen(const int8_t *x, int32_t zero_point, int16_t *to) {
+    for (int32_t j = 0; j < 16; j++) { to[j] = (int16_t)(x[j] - zero_point); }
 }
 
 static void copy_run(const int8_t *x, int32_t zero_point, int32_t count, int16_t *to) {
     int32_t i = 0;
-    for (; i + 16 <= count; i += 16) {
-        for (int32_t j = i; j < i + 16; j++) { to[j] = (int16_t)(x[j] - zero_point); }
-    }
+    for (; i + 16 <= count; i += 16) { copy_sixteen(x + i, zero_point, to + i); }
     for (; i < count; i++) { to[i] = (int16_t)(x[i] - zero_point); }
 }
 
-// The window of one output.
+// The window of one output; may write up to 15 values beyond it.
 static void gather_window(const tile *t, int32_t output, int16_t *to) {
     const tt_conv2d_s8_args *a = t->args;
     const tt_window *win = &a->window;
     const tt_patch at = tt_patch_of(win, output / win->y_width, output % win->y_width);
-    const int32_t width = win->kernel_width * a->x_channels, start = at.columns.first * a->x_channels;
+    const int32_t width = win->kernel_width * a->x_channels, x_step = win->x_width * a->x_channels;
     const int32_t count = tt_max(0, at.columns.last - at.columns.first) * a->x_channels;
+    const int32_t first = (at.y0 * win->x_width + at.x0) * a->x_channels;
     const int whole = count == width && at.rows.last - at.rows.first == win->kernel_height;
-    if (!whole || t->inputs < t->step) { memset(to, 0, sizeof(int16_t) * (size_t)t->step); }
+    if (whole && first + (win->kernel_height - 1) * x_step + count + 16 <= win->x_height * x_step) {
+        const int8_t *x = a->x + first;
+        for (int32_t ky = 0; ky < win->kernel_height; ky++, x += x_step) {
+            for (int32_t i = 0; i < count; i += 16) { copy_sixteen(x + i, a->x_zero_point, to + ky * width + i); }
+        }
+        to[t->step - 1] = t->inputs < t->step ? 0 : to[t->step - 1];
+        return;
+    }
+    memset(to, 0, sizeof(int16_t) * (size_t)t->step);
     for (int32_t ky = at.rows.first; ky < at.rows.last; ky++) {
-        const int8_t *x = a->x + ((at.y0 + ky) * win->x_width + at.x0 + at.columns.first) * a->x_channels;
-        copy_run(x, a->x_zero_point, count, to + ky * width + start);
+        const int32_t start = at.columns.first * a->x_channels;
+        copy_run(a->x + (first + ky * x_step + start), a->x_zero_point, count, to + ky * width + start);
     }
 }
 
@@ -139,7 +144,8 @@ static void store_packed(const tt_conv2d_s8_args *a, const tt_output *output) {
     t.inputs = a->window.kernel_height * a->window.kernel_width * a->x_channels;
     t.step = t.inputs + t.inputs % 2;
     const int32_t pixels = a->window.y_height * a->window.y_width, room = WINDOWS / t.step;
-    const int32_t most = tt_min(TT_VECTORS, WEIGHTS / t.step / TT_VECTOR_LANES) * TT_VECTOR_LANES;
+    const int32_t turned = (t.inputs + TT_TURNED - 1) / TT_TURNED * TT_TURNED;
+    const int32_t most = tt_min(TT_VECTORS, WEIGHTS / turned / TT_VECTOR_LANES) * TT_VECTOR_LANES;
     for (int32_t start = 0; start < a->y_channels; start += t.outputs.count) {
         const int32_t left = a->y_channels - start, tiles = (left + most - 1) / most;
         const int32_t vectors = ((left + tiles - 1) / tiles + TT_VECTOR_LANES - 1) / TT_VECTOR_LANES;

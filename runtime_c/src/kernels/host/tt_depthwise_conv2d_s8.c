@@ -16,6 +16,7 @@ typedef struct tile {
     int32_t pairs;
     int16_t weights[MOST_PAIRS * TT_VECTORS * TT_PAIRS];     // [pairs, vectors, TT_PAIRS]
     int32_t start[TT_LANES];
+    int32_t offsets[2 * MOST_PAIRS];                         // of a window's cells in x
     int8_t padding[TT_LANES];
     tt_outputs outputs;
 } tile;
@@ -44,18 +45,19 @@ static void pack(tile *t, const tt_depthwise_block *block, int32_t c) {
 }
 
 // Where the cells of an output's window begin, an odd last one with padding beside it.
-static void find_cells(const tile *t, int32_t oy, int32_t ox, const int8_t **cells) {
+static inline void find_cells(const tile *t, int32_t oy, int32_t ox, const int8_t **cells) {
     const tt_depthwise_conv2d_s8_args *a = t->args;
     const tt_window *win = &a->window;
     const tt_patch at = tt_patch_of(win, oy, ox);
-    const int32_t row = (at.y0 * win->x_width + at.x0) * a->x_channels + t->outputs.channel;
-    int32_t count = 0;
-    for (int32_t ky = 0; ky < win->kernel_height; ky++) {
-        const int inside = ky >= at.rows.first && ky < at.rows.last;
-        const int32_t first = inside ? at.columns.first : win->kernel_width, last = inside ? at.columns.last : 0;
-        int32_t x = row + ky * win->x_width * a->x_channels;
-        for (int32_t kx = 0; kx < win->kernel_width; kx++, x += a->x_channels) {
-            cells[count++] = kx >= first && kx < last ? a->x + x : t->padding;
+    const int32_t count = win->kernel_height * win->kernel_width;
+    const int32_t first = (at.y0 * win->x_width + at.x0) * a->x_channels + t->outputs.channel;
+    if (tt_cells(&at) == count && at.rows.first < at.rows.last) {
+        for (int32_t k = 0; k < count; k++) { cells[k] = a->x + (first + t->offsets[k]); }
+    } else {
+        for (int32_t k = 0; k < count; k++) {
+            const int32_t ky = k / win->kernel_width, kx = k % win->kernel_width;
+            const int inside = ky >= at.rows.first && ky < at.rows.last && kx >= at.columns.first && kx < at.columns.last;
+            cells[k] = inside ? a->x + (first + t->offsets[k]) : t->padding;
         }
     }
     if (count % 2) { cells[count] = t->padding; }
@@ -99,6 +101,10 @@ static void store_block(const tt_depthwise_conv2d_s8_args *a, const tt_output *o
     tile t;
     const int32_t cells = a->window.kernel_height * a->window.kernel_width;
     t.args = a, t.pairs = (cells + 1) / 2;
+    for (int32_t k = 0; k < cells; k++) {
+        const int32_t ky = k / a->window.kernel_width, kx = k % a->window.kernel_width;
+        t.offsets[k] = (ky * a->window.x_width + kx) * a->x_channels;
+    }
     for (int32_t c = 0; c < block->count; c += t.outputs.count) {
         const int32_t left = block->count - c;
         t.vectors = tt_clamp(left / TT_VECTOR_LANES, 1, TT_VECTORS);
