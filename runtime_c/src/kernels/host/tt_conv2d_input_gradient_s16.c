@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // tt_conv2d_input_gradient_s16: for gradients of 16-bit mantissas.
-#include "tinytrain/vectors/conv2d_input_gradient.h"
+#include "tinytrain/host/conv2d_input_gradient.h"
 
-void tt_conv2d_input_gradient_s16(const void *args) { tt_conv2d_input_gradient(args); }
+void tt_conv2d_input_gradient_s16(const void *args) { tt_host_input_gradient(args); }

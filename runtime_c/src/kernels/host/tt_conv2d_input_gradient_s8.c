@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // tt_conv2d_input_gradient_s8: for gradients of 8-bit mantissas.
 #define TT_GRADIENT_BITS 8
-#include "tinytrain/vectors/conv2d_input_gradient.h"
+#include "tinytrain/host/conv2d_input_gradient.h"
 
-void tt_conv2d_input_gradient_s8(const void *args) { tt_conv2d_input_gradient(args); }
+void tt_conv2d_input_gradient_s8(const void *args) { tt_host_input_gradient(args); }
