@@ -37,6 +37,7 @@ from tinytrain.ops.updates import add_updates, update_args, updated
 Block = tuple[int, int]
 # what kernels expand to int16 at a time
 EXPANDED_CHANNELS, EXPANDED_OUTPUTS, MOST_EXPANDED_BYTES = 4, 4, 16384
+MOST_CELL_BYTES = 6144  # of rows of cells beside each other
 # so many products of a weight and a gradient fit 32 bits
 GRADIENT_SUM_LIMIT = am.INT32_MAX // (128 * 32768)
 
@@ -157,13 +158,17 @@ class DepthwiseConv2d(Operator):
     def scratch_wanted(self, graph: Graph, node: Node) -> int:
         """Neighbouring channels of the image and its border as int16, and their weights; more than 16 KB help little.
 
-        Or a channel's planes of the scalar kernels.
+        Or a channel's planes of the scalar kernels; or, for Helium, what a row of outputs reads of 16 channels, four rows
+        in a cell, and their weights.
         """
         kernel, strides = windows.kernel_of(graph, node, node.inputs[2]), windows.strides_of(node)
         height, y = graph[node.inputs[0]].shape[0], graph.outs(node)[0]
         columns = (-(-y.shape[1] // EXPANDED_OUTPUTS) * EXPANDED_OUTPUTS - 1) * strides[1] + kernel[1] + 1
         expanded = 2 * EXPANDED_CHANNELS * (height * columns + kernel[0] * 2 * kernel[1])
-        return max(min(expanded, MOST_EXPANDED_BYTES), plane_bytes(y.shape, kernel, strides))
+        blocks = -(-kernel[0] // 4)
+        row = 64 * blocks * ((y.shape[1] - 1) * strides[1] + kernel[1])
+        cells = 336 + 272 * -(-kernel[1] * blocks // 4) + row * max(1, min(y.shape[0], MOST_CELL_BYTES // row))
+        return max(min(expanded, MOST_EXPANDED_BYTES), plane_bytes(y.shape, kernel, strides), cells)
 
     def cost(self, graph: Graph, node: Node) -> Cost:
         kh, kw = windows.kernel_of(graph, node, node.inputs[2])

@@ -35,6 +35,38 @@ static inline int32_t tt_largest_bias(int32_t products) {
     return products <= INT32_MAX / (255 * 128) ? INT32_MAX - 255 * 128 * products : -1;
 }
 
+// A bias so far out that a sum with it may saturate, as near-dead channels have it: if the smallest and the largest sum
+// give the same output, any bias, multiplier and shift that give this output will do; 1 if so.
+static inline int tt_constant_lane(const tt_output *o, int32_t channel, int32_t largest_bias, int32_t *bias,
+                                   int32_t *multiplier, int32_t *shift) {
+    const int32_t largest_sum = INT32_MAX - largest_bias;
+    if (*shift > 0 || largest_sum >= (1 << 21) - 2) { return 0; }  // steps of 2^22: a sum is less than half of one
+    const int32_t y = tt_output_of(o, largest_sum, channel);
+    if (y != tt_output_of(o, -largest_sum, channel)) { return 0; }
+    *bias = (y - o->zero_point) * (1 << 22);
+    *multiplier = 1 << 30;
+    *shift = -21;
+    return 1;
+}
+
+// Makes constants of channels with a far bias; 1 if that is possible.
+static inline int tt_constant_lanes(const tt_output *o, int32_t largest_bias, tt_quad *quad) {
+    int32_t bias[4], multiplier[4], shift[4];
+    vst1q_s32(bias, quad->bias);
+    vst1q_s32(multiplier, quad->multiplier);
+    vst1q_s32(shift, quad->shift);
+    for (int32_t i = 0; i < quad->count; i++) {
+        const int far = bias[i] > largest_bias || bias[i] < -largest_bias;
+        if (far && !tt_constant_lane(o, quad->channel + i, largest_bias, &bias[i], &multiplier[i], &shift[i])) {
+            return 0;
+        }
+    }
+    quad->bias = vld1q_s32(bias);
+    quad->multiplier = vld1q_s32(multiplier);
+    quad->shift = vld1q_s32(shift);
+    return 1;
+}
+
 // zero_sums: what the zero point of x takes from each sum. largest_bias: of those that can be part of a sum.
 static inline tt_quad tt_quad_of(const tt_output *o, int32_t channel, int32_t count, int32x4_t zero_sums,
                                  int32_t largest_bias) {
@@ -46,17 +78,19 @@ static inline tt_quad tt_quad_of(const tt_output *o, int32_t channel, int32_t co
         quad.style = TT_STYLE_SINGLE;
         return quad;
     }
+    if (largest_bias < 0 || count < 4) { return quad; }
     const mve_pred16_t far = vcmpgtq_n_s32(bias, largest_bias) | vcmpltq_n_s32(bias, -largest_bias);
-    if (far != 0 || largest_bias < 0 || count < 4) { return quad; }
-    const mve_pred16_t right = vcmpltq_n_s32(shift, 0) | vcmpeqq_n_s32(multiplier, 0);  // a value of 0 stays 0
-    if (o->low >= o->zero_point && vcmpgtq_n_s32(shift, 0) == 0) {
+    if (far != 0 && !tt_constant_lanes(o, largest_bias, &quad)) { return quad; }
+    const mve_pred16_t left = vcmpgtq_n_s32(quad.shift, 0);
+    const mve_pred16_t right = vcmpltq_n_s32(quad.shift, 0) | vcmpeqq_n_s32(quad.multiplier, 0);  // 0 stays 0
+    if (o->low >= o->zero_point && left == 0) {
         quad.style = TT_STYLE_RELU;
     } else if (right == 0xFFFF) {
         quad.style = TT_STYLE_SIGNED;
     } else {
         return quad;
     }
-    quad.start = vaddq_s32(bias, zero_sums);
+    quad.start = vaddq_s32(quad.bias, zero_sums);
     quad.bias = vdupq_n_s32(0);
     return quad;
 }
@@ -71,6 +105,13 @@ TT_ALWAYS_INLINE static inline int32x4_t tt_scaled(int32x4_t total, int32x4_t mu
     }
     const int32x4_t high = vqrdmulhq_s32(total, multiplier);
     return vrshlq_s32(style == TT_STYLE_SIGNED ? vaddq_s32(high, vshrq_n_s32(high, 31)) : high, shift);
+}
+
+// The same where all lanes have one multiplier and shift. Not for TT_STYLE_ANY.
+TT_ALWAYS_INLINE static inline int32x4_t tt_scaled_alike(int32x4_t total, int32_t multiplier, int32_t shift,
+                                                         int32_t style) {
+    const int32x4_t high = vqrdmulhq_n_s32(total, multiplier);
+    return vrshlq_n_s32(style == TT_STYLE_SIGNED ? vaddq_s32(high, vshrq_n_s32(high, 31)) : high, shift);
 }
 
 TT_ALWAYS_INLINE static inline int32x4_t tt_clamped(int32x4_t value, int32_t zero_point, int32x4_t low,
@@ -89,7 +130,7 @@ TT_ALWAYS_INLINE static inline void tt_store_any(tt_output o, tt_quad q, int32x4
     vstrbq_p_s32(y, clamped, vctp32q((uint32_t)q.count));
 }
 
-TT_INNER_LOOP static void tt_store_single(const tt_output *o, const tt_quad *q, int32x4_t sums, int8_t *y) {
+__attribute__((noinline, unused)) static void tt_store_single(const tt_output *o, const tt_quad *q, int32x4_t sums, int8_t *y) {
     int32_t lanes[4];
     vst1q_s32(lanes, sums);
     for (int32_t i = 0; i < q->count; i++) { y[i] = tt_output_of(o, lanes[i], q->channel + i); }
