@@ -224,11 +224,20 @@ class DepthwiseConv2dInputGradient(Operator):
         return KernelCall(kernel_for(gy, "tt_depthwise_conv2d_input_gradient"), args)
 
     def scratch_wanted(self, graph: Graph, node: Node) -> int:
-        """A channel's planes of the scalar kernels, or a list of a pixel's outputs and two words of each channel."""
-        (kh, kw), (sh, sw) = windows.kernel_of(graph, node, node.inputs[1]), windows.strides_of(node)
+        """What the twins keep, whichever has most.
+
+        The gradients and weights of four channels as pairs of int16, with zeros around the gradients; a channel's planes
+        of the scalar kernels; for Helium a list of a pixel's outputs, and two words of each channel.
+        """
+        (height, width, _), shape = graph[node.inputs[0]].shape, node.attrs["x_shape"]
+        strides, padding = windows.strides_of(node), windows.padding_of(node)
+        kernel = windows.kernel_of(graph, node, node.inputs[1])
+        rows, columns = (-(-size // stride) for size, stride in zip(kernel, strides, strict=True))
+        pairs = (columns + 1) // 2
+        places = 2 * pairs - 1 + max(width, (shape[1] - 1 + padding[2]) // strides[1])
+        expanded = 16 * (rows * pairs + 2 * ((places + 1) // 2) * height)
         eights = sum(-(-count // 8) for _, count in blocks_of(graph, node))
-        taps = -(-kh // sh) * -(-kw // sw)
-        return max(plane_bytes(graph.outs(node)[0].shape, (kh, kw), (1, 1)), 64 * eights + 8 * taps)
+        return max(expanded, plane_bytes(shape, kernel, (1, 1)), 64 * eights + 8 * rows * columns)
 
     def cost(self, graph: Graph, node: Node) -> Cost:
         kh, kw = windows.kernel_of(graph, node, node.inputs[1])

@@ -19,6 +19,8 @@ static inline uint32_t tt_word_at(const void *from) {
     return word;
 }
 
+static inline void tt_put_word(void *to, uint32_t word) { memcpy(to, &word, sizeof word); }
+
 static inline uint32_t tt_half_at(const void *from) {
     uint16_t half;
     memcpy(&half, from, sizeof half);

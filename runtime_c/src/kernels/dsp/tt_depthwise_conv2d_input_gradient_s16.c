@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+// tt_depthwise_conv2d_input_gradient_s16: gradients of four channels are packed into scratch as pairs of neighbouring
+// pixels, one from each pixel on and with zeros around them; so are the weights that a pixel of x meets, in the order in
+// which it meets them. Then SMLAD takes two taps of a channel.
+//
+// With strides, pixels go by phases: those of one phase meet the same taps. What the fast way does not take goes channel
+// by channel: channels beyond a multiple of four, several outputs per channel, little scratch, shifts that do not occur.
+#include "tinytrain/dsp_gradient.h"
+#include "tinytrain/kernels/depthwise_conv2d.h"
+#include "tinytrain/window.h"
+
+enum { LANES = 4 };
+
+// One dimension of the pixels first, first + stride, ...: pixel i meets tap t, of kernel position tap + t * stride, at
+// output base + i - t.
+typedef struct axis {
+    int32_t first, pixels, tap, taps, base;
+} axis;
+
+typedef struct work {
+    const tt_depthwise_conv2d_input_gradient_args *args;
+    tt_rounding rounding;
+    tt_watch watch;
+    int32_t left;          // zeros on the left of the packed gradients
+    int32_t half;          // pairs that begin at even places of a row, and at odd ones
+    uint32_t *gradients;   // [y_height][even, odd places][half][LANES], place p: pixels p - left and p - left + 1
+    uint32_t *weights;     // [taps of y, last first][pairs of taps of x, last first][LANES]
+    int32_t scales[LANES]; // factors << (32 - right): a product's rounded high word is the mantissa
+    axis y, x;
+} work;
+
+static axis axis_of(int32_t first, int32_t extent, int32_t pad, int32_t stride, int32_t kernel) {
+    const int32_t tap = (first + pad) % stride;
+    const axis a = {first, (extent - first + stride - 1) / stride, tap,
+                    tap < kernel ? (kernel - tap + stride - 1) / stride : 0, (first + pad) / stride};
+    return a;
+}
+
+static int32_t tap_pairs(const axis *x) { return (x->taps + 1) / 2; }
+
+// --- packing ---
+
+// The pairs (first, second) of four channels.
+static void pack_two(uint32_t **out, const uint32_t *first, const uint32_t *second) {
+    tt_store_two(out, tt_pair_of_lows(first[0], second[0]), tt_pair_of_highs(first[0], second[0]));
+    tt_store_two(out, tt_pair_of_lows(first[1], second[1]), tt_pair_of_highs(first[1], second[1]));
+}
+
+// All pairs with a pixel in them; the first one lies at an even place. The others stay zeros.
+TT_INNER_LOOP static void pack_gradients(const work *w, int32_t channel) {
+    const tt_depthwise_conv2d_input_gradient_args *a = w->args;
+    const int32_t channels = a->y_channels, places = a->window.y_width + 1, zeros = LANES * (w->left - 1) / 2;
+    const int16_t *gy = (const int16_t *)a->gy + channel;
+    for (int32_t oy = 0; oy < a->window.y_height; oy++) {
+        uint32_t *even = w->gradients + oy * 2 * LANES * w->half + zeros, *odd = even + LANES * w->half;
+        uint32_t last[2] = {0, 0}, next[2];
+        for (int32_t left = places - 1; left > 0; left -= 2) {
+            next[0] = tt_word_at(gy), next[1] = tt_word_at(gy + 2), gy += channels;
+            pack_two(&even, last, next);
+            last[0] = 0, last[1] = 0;
+            if (left > 1) { last[0] = tt_word_at(gy), last[1] = tt_word_at(gy + 2), gy += channels; }
+            pack_two(&odd, next, last);
+        }
+        const uint32_t none[2] = {0, 0};
+        if (places % 2 != 0) { pack_two(&even, last, none); }
+    }
+}
+
+// Weights of four channels, those of the block's from c on.
+TT_INNER_LOOP static void pack_weights(const work *w, const tt_depthwise_block *block, int32_t c) {
+    const tt_window *win = &w->args->window;
+    const int32_t tap_step = win->stride_width * block->count, pairs = tap_pairs(&w->x), odd = w->x.taps & 1;
+    const int32_t row_step = win->stride_height * win->kernel_width * block->count;
+    const int32_t row = w->y.tap * win->kernel_width + w->x.tap;
+    const int8_t *last = block->weights + row * block->count + c + (w->y.taps - 1) * row_step + (2 * pairs - 1) * tap_step;
+    uint32_t *out = w->weights;
+    for (int32_t ty = 0; ty < w->y.taps; ty++, last -= row_step) {
+        const int8_t *at = last;
+        for (int32_t pair = 0; pair < pairs; pair++, at -= 2 * tap_step) {
+            const uint32_t later = pair == 0 && odd ? 0 : tt_word_at(at), other = tt_word_at(at - tap_step);
+            const uint32_t lows = tt_pair_of_lows(later, other), highs = tt_pair_of_highs(later, other);
+            tt_store_two(&out, tt_even_bytes(lows), tt_odd_bytes(lows));
+            tt_store_two(&out, tt_even_bytes(highs), tt_odd_bytes(highs));
+        }
+    }
+}
+
+// --- sums ---
+
+// The rows of outputs that a row of pixels meets.
+typedef struct meeting {
+    const uint32_t *gradients, *weights;
+    int32_t rows;
+} meeting;
+
+static meeting meeting_of(const work *w, int32_t i) {
+    const int32_t last = tt_min(w->args->window.y_height - 1, w->y.base + i);
+    const int32_t first = tt_max(0, w->y.base + i - w->y.taps + 1), tap = w->y.base + i - first;
+    const meeting m = {w->gradients + first * 2 * LANES * w->half,
+                       w->weights + (w->y.taps - 1 - tap) * LANES * tap_pairs(&w->x), last - first + 1};
+    return m;
+}
+
+#define ONE_PAIR                                 \
+    "ldm    %[g]!, {r8, r9, r10, r11}\n\t"       \
+    "ldm    %[w]!, {r0, r1, r2, r3}\n\t"         \
+    "smlad  %[s0], r8, r0, %[s0]\n\t"            \
+    "smlad  %[s1], r9, r1, %[s1]\n\t"            \
+    "smlad  %[s2], r10, r2, %[s2]\n\t"           \
+    "smlad  %[s3], r11, r3, %[s3]\n\t"
+
+// The sums of four channels: `pairs` pairs of taps in each row, and `skip` words from the end of one to the next row.
+TT_ALWAYS_INLINE static inline void sum_rows(const uint32_t *g, const uint32_t *w, int32_t rows, int32_t pairs,
+                                             int32_t skip, int32_t *sums) {
+    int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+    for (const uint32_t *const end = w + rows * pairs * LANES; w < end; g += skip) {
+#pragma GCC unroll 4
+        for (int32_t pair = 0; pair < pairs; pair++) {
+            __asm__(ONE_PAIR : [g] "+r"(g), [w] "+r"(w), [s0] "+r"(s0), [s1] "+r"(s1), [s2] "+r"(s2), [s3] "+r"(s3)
+                    : : "r0", "r1", "r2", "r3", "r8", "r9", "r10", "r11", "memory");
+        }
+    }
+    sums[0] = s0, sums[1] = s1, sums[2] = s2, sums[3] = s3;
+}
+
+// Values whose mantissas were a hit.
+TT_INNER_LOOP static void watch_values(work *w, const int32_t *sums, int32_t channel) {
+    uint64_t largest = w->watch.largest;
+    for (int32_t i = 0; i < LANES; i++) {
+        const uint64_t magnitude = tt_magnitude((int64_t)sums[i] * w->args->factors[channel + i]);
+        if (magnitude > largest) { largest = magnitude; }
+    }
+    if (largest > w->watch.largest) { tt_watch_from(&w->watch, largest, w->rounding.right); }
+}
+
+// A row of the phase's pixels, four channels of each.
+TT_ALWAYS_INLINE static inline void row_of_fixed(work *w, const meeting *m, int16_t *gx, int32_t channel,
+                                                 int32_t pairs) {
+    const int32_t step = w->args->window.stride_width * w->args->x_channels;
+    const int32_t skip = LANES * (2 * w->half - pairs);
+    int32_t place = w->x.base + w->left + 1 - 2 * pairs;
+    for (int32_t j = 0; j < w->x.pixels; j++, place++, gx += step) {
+        int32_t sums[LANES];
+        const uint32_t *g = m->gradients + LANES * ((place & 1) * w->half + (place >> 1));
+        sum_rows(g, m->weights, m->rows, pairs, skip, sums);
+        const uint32_t low = tt_saturated_pair(tt_rounded_high_word(sums[0], w->scales[0]),
+                                               tt_rounded_high_word(sums[1], w->scales[1]));
+        const uint32_t high = tt_saturated_pair(tt_rounded_high_word(sums[2], w->scales[2]),
+                                                tt_rounded_high_word(sums[3], w->scales[3]));
+        const int32_t square = w->watch.minus_square;
+        tt_put_word(gx, low);
+        tt_put_word(gx + 2, high);
+        if ((square & tt_watched(low, square) & tt_watched(high, square)) >= 0) {
+            if ((sums[0] | sums[1] | sums[2] | sums[3]) != 0) { watch_values(w, sums, channel); }
+        }
+    }
+}
+
+TT_INNER_LOOP static void one_pair(work *w, const meeting *m, int16_t *gx, int32_t channel) {
+    row_of_fixed(w, m, gx, channel, 1);
+}
+
+TT_INNER_LOOP static void two_pairs(work *w, const meeting *m, int16_t *gx, int32_t channel) {
+    row_of_fixed(w, m, gx, channel, 2);
+}
+
+TT_INNER_LOOP static void three_pairs(work *w, const meeting *m, int16_t *gx, int32_t channel) {
+    row_of_fixed(w, m, gx, channel, 3);
+}
+
+static void row_of_pixels(work *w, const meeting *m, int16_t *gx, int32_t channel, int32_t pairs) {
+    switch (pairs) {
+    case 1: one_pair(w, m, gx, channel); break;
+    case 2: two_pairs(w, m, gx, channel); break;
+    case 3: three_pairs(w, m, gx, channel); break;
+    default: row_of_fixed(w, m, gx, channel, pairs); break;
+    }
+}
+
+// Four channels of all pixels, those of a block from c on.
+static void four_channels(work *w, const tt_depthwise_block *block, int32_t c) {
+    const tt_depthwise_conv2d_input_gradient_args *a = w->args;
+    const tt_window *win = &a->window;
+    const int32_t channel = block->start + c;
+    for (int32_t i = 0; i < LANES; i++) {
+        w->scales[i] = (int32_t)((uint32_t)a->factors[channel + i] << (32 - w->rounding.right));
+    }
+    pack_gradients(w, channel);
+    for (int32_t y = 0; y < tt_min(win->stride_height, win->x_height); y++) {
+        w->y = axis_of(y, win->x_height, win->pad_top, win->stride_height, win->kernel_height);
+        for (int32_t x = 0; x < tt_min(win->stride_width, win->x_width); x++) {
+            w->x = axis_of(x, win->x_width, win->pad_left, win->stride_width, win->kernel_width);
+            pack_weights(w, block, c);
+            const int32_t pairs = tap_pairs(&w->x);
+            for (int32_t i = 0; i < w->y.pixels; i++) {
+                const meeting m = meeting_of(w, i);
+                const int32_t pixel = (y + i * win->stride_height) * win->x_width + x;
+                int16_t *gx = (int16_t *)a->gx + pixel * a->x_channels + channel;
+                row_of_pixels(w, &m, gx, channel, pairs);
+            }
+        }
+    }
+}
+
+// --- channel by channel ---
+
+// Of output channel `block`'s c: factor * sum of gy * w over the outputs that cover the pixel.
+static int64_t sum_channel(const tt_depthwise_conv2d_input_gradient_args *a, const tt_depthwise_block *block,
+                           const tt_cover *at, int32_t c) {
+    const tt_window *win = &a->window;
+    int32_t sum = 0;
+    for (int32_t oy = at->rows.first; oy < at->rows.last; oy++) {
+        for (int32_t ox = at->columns.first; ox < at->columns.last; ox++) {
+            const int32_t ky = at->y - oy * win->stride_height, kx = at->x - ox * win->stride_width;
+            const int16_t *gy = (const int16_t *)a->gy + (oy * win->y_width + ox) * a->y_channels;
+            sum += gy[block->start + c] * block->weights[(ky * win->kernel_width + kx) * block->count + c];
+        }
+    }
+    return (int64_t)sum * a->factors[block->start + c];
+}
+
+// The input channels of one pixel, whose first one is element `index`, that hold the output channels of each block from
+// its `done` on (a multiple of LANES, or 0).
+static void rest_of_pixel(work *w, const tt_cover *at, int32_t index, int fast) {
+    const tt_depthwise_conv2d_input_gradient_args *a = w->args;
+    int64_t total = 0;     // of one input channel
+    int32_t position = 0;  // of the next output channel among those of its input channel
+    for (int32_t i = 0; i < a->block_count; i++) {
+        const tt_depthwise_block *block = &a->blocks[i];
+        for (int32_t c = fast ? block->count & ~(LANES - 1) : 0; c < block->count; c++) {
+            total += sum_channel(a, block, at, c);
+            if (++position < a->channel_multiplier) { continue; }
+            const uint64_t magnitude = tt_magnitude(total);
+            if (magnitude > w->watch.largest) { w->watch.largest = magnitude; }
+            const int32_t channel = (block->start + c) / a->channel_multiplier;
+            ((int16_t *)a->gx)[index + channel] = tt_to_mantissa(&w->rounding, total, 0);
+            total = 0, position = 0;
+        }
+    }
+}
+
+static void rest_of_channels(work *w, int fast) {
+    const tt_depthwise_conv2d_input_gradient_args *a = w->args;
+    int32_t rest = fast ? 0 : 1;
+    for (int32_t i = 0; i < a->block_count; i++) { rest |= a->blocks[i].count % LANES; }
+    for (int32_t py = 0, index = 0; rest != 0 && py < a->window.x_height; py++) {
+        for (int32_t px = 0; px < a->window.x_width; px++, index += a->x_channels) {
+            const tt_cover at = tt_cover_of(&a->window, py, px);
+            rest_of_pixel(w, &at, index, fast);
+        }
+    }
+}
+
+// Lays out scratch; returns whether it is large enough.
+static int lay_out(work *w) {
+    const tt_depthwise_conv2d_input_gradient_args *a = w->args;
+    const tt_window *win = &a->window;
+    const int32_t most_y = (win->kernel_height + win->stride_height - 1) / win->stride_height;
+    const int32_t most_x = (win->kernel_width + win->stride_width - 1) / win->stride_width;
+    const int32_t right = tt_max(win->y_width, (win->x_width - 1 + win->pad_left) / win->stride_width);
+    w->left = (most_x + 1) / 2 * 2 - 1;
+    w->half = (w->left + right + 1) / 2;
+    w->weights = a->scratch;
+    w->gradients = w->weights + LANES * most_y * ((most_x + 1) / 2);
+    const int32_t words = LANES * (most_y * ((most_x + 1) / 2) + 2 * w->half * win->y_height);
+    return a->scratch_bytes / 4 >= words;
+}
+
+void tt_depthwise_conv2d_input_gradient_s16(const void *args) {
+    const tt_depthwise_conv2d_input_gradient_s16_args *a = args;
+    const int32_t values_exponent = tt_exponent_of(a->gy_exponent, a->gy_exponent_offset);
+    work w = {.args = a};
+    w.rounding = tt_gradient_begin(a->gx_exponent, values_exponent);
+    // a factor of 16 bits << 15 at most stays within int32
+    const int shift_occurs = w.rounding.right >= 17 && w.rounding.right <= 32;
+    const int fast = a->channel_multiplier == 1 && shift_occurs && lay_out(&w);
+    if (fast) { memset(w.gradients, 0, sizeof(uint32_t) * (size_t)(2 * LANES * w.half * a->window.y_height)); }
+    for (int32_t i = 0; fast && i < a->block_count; i++) {
+        const tt_depthwise_block *block = &a->blocks[i];
+        for (int32_t c = 0; c + LANES <= block->count; c += LANES) { four_channels(&w, block, c); }
+    }
+    rest_of_channels(&w, fast);
+    tt_exponent_end(a->gx_exponent, w.watch.largest, values_exponent);
+}
