@@ -27,7 +27,13 @@ static inline uint32_t tt_half_at(const void *from) {
     return half;
 }
 
-// Two words to a multiple of 4, and the pointer behind them.
+// Two words from, or to, a multiple of 4, and the pointer behind them.
+static inline void tt_load_two(const uint32_t **from, uint32_t *first, uint32_t *second) {
+    __asm__("ldrd %0, %1, [%2], #8"
+            : "=r"(*first), "=r"(*second), "+r"(*from)
+            : "m"(*(const uint32_t(*)[2]) * from));
+}
+
 static inline void tt_store_two(uint32_t **to, uint32_t first, uint32_t second) {
     __asm__("strd %2, %3, [%0], #8" : "+r"(*to), "=m"(*(uint32_t(*)[2]) * to) : "r"(first), "r"(second));
 }
