@@ -89,15 +89,15 @@ TT_INNER_LOOP static void pack_weights(const work *w, const tt_depthwise_block *
 
 // The rows of outputs that a row of pixels meets.
 typedef struct meeting {
-    const uint32_t *gradients, *weights;
-    int32_t rows;
+    const uint32_t *gradients, *weights, *weights_end;
 } meeting;
 
-static meeting meeting_of(const work *w, int32_t i) {
+static meeting meeting_of(const work *w, int32_t i, int32_t pairs) {
     const int32_t last = tt_min(w->args->window.y_height - 1, w->y.base + i);
     const int32_t first = tt_max(0, w->y.base + i - w->y.taps + 1), tap = w->y.base + i - first;
-    const meeting m = {w->gradients + first * 2 * LANES * w->half,
-                       w->weights + (w->y.taps - 1 - tap) * LANES * tap_pairs(&w->x), last - first + 1};
+    const int32_t row = LANES * pairs;
+    const uint32_t *weights = w->weights + (w->y.taps - 1 - tap) * row;
+    const meeting m = {w->gradients + first * 2 * LANES * w->half, weights, weights + (last - first + 1) * row};
     return m;
 }
 
@@ -109,73 +109,68 @@ static meeting meeting_of(const work *w, int32_t i) {
     "smlad  %[s2], r10, r2, %[s2]\n\t"           \
     "smlad  %[s3], r11, r3, %[s3]\n\t"
 
+typedef struct sums {
+    int32_t of[LANES];
+} sums;
+
 // The sums of four channels: `pairs` pairs of taps in each row, and `skip` words from the end of one to the next row.
-TT_ALWAYS_INLINE static inline void sum_rows(const uint32_t *g, const uint32_t *w, int32_t rows, int32_t pairs,
-                                             int32_t skip, int32_t *sums) {
+TT_ALWAYS_INLINE static inline sums sum_rows(const meeting *m, const uint32_t *g, int32_t pairs, int32_t skip) {
     int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
-    for (const uint32_t *const end = w + rows * pairs * LANES; w < end; g += skip) {
+    for (const uint32_t *w = m->weights; w < m->weights_end; g += skip) {
 #pragma GCC unroll 4
         for (int32_t pair = 0; pair < pairs; pair++) {
             __asm__(ONE_PAIR : [g] "+r"(g), [w] "+r"(w), [s0] "+r"(s0), [s1] "+r"(s1), [s2] "+r"(s2), [s3] "+r"(s3)
                     : : "r0", "r1", "r2", "r3", "r8", "r9", "r10", "r11", "memory");
         }
     }
-    sums[0] = s0, sums[1] = s1, sums[2] = s2, sums[3] = s3;
+    const sums all = {{s0, s1, s2, s3}};
+    return all;
 }
 
 // Values whose mantissas were a hit.
-TT_INNER_LOOP static void watch_values(work *w, const int32_t *sums, int32_t channel) {
+TT_INNER_LOOP static void watch_values(work *w, sums s, int32_t channel) {
     uint64_t largest = w->watch.largest;
     for (int32_t i = 0; i < LANES; i++) {
-        const uint64_t magnitude = tt_magnitude((int64_t)sums[i] * w->args->factors[channel + i]);
+        const uint64_t magnitude = tt_magnitude((int64_t)s.of[i] * w->args->factors[channel + i]);
         if (magnitude > largest) { largest = magnitude; }
     }
     if (largest > w->watch.largest) { tt_watch_from(&w->watch, largest, w->rounding.right); }
 }
 
-// A row of the phase's pixels, four channels of each.
-TT_ALWAYS_INLINE static inline void row_of_fixed(work *w, const meeting *m, int16_t *gx, int32_t channel,
-                                                 int32_t pairs) {
-    const int32_t step = w->args->window.stride_width * w->args->x_channels;
-    const int32_t skip = LANES * (2 * w->half - pairs);
-    int32_t place = w->x.base + w->left + 1 - 2 * pairs;
-    for (int32_t j = 0; j < w->x.pixels; j++, place++, gx += step) {
-        int32_t sums[LANES];
-        const uint32_t *g = m->gradients + LANES * ((place & 1) * w->half + (place >> 1));
-        sum_rows(g, m->weights, m->rows, pairs, skip, sums);
-        const uint32_t low = tt_saturated_pair(tt_rounded_high_word(sums[0], w->scales[0]),
-                                               tt_rounded_high_word(sums[1], w->scales[1]));
-        const uint32_t high = tt_saturated_pair(tt_rounded_high_word(sums[2], w->scales[2]),
-                                                tt_rounded_high_word(sums[3], w->scales[3]));
-        const int32_t square = w->watch.minus_square;
-        tt_put_word(gx, low);
-        tt_put_word(gx + 2, high);
-        if ((square & tt_watched(low, square) & tt_watched(high, square)) >= 0) {
-            if ((sums[0] | sums[1] | sums[2] | sums[3]) != 0) { watch_values(w, sums, channel); }
+TT_ALWAYS_INLINE static inline void store_pixel(work *w, const sums *s, int16_t *gx, int32_t channel) {
+    const uint32_t low = tt_saturated_pair(tt_rounded_high_word(s->of[0], w->scales[0]),
+                                           tt_rounded_high_word(s->of[1], w->scales[1]));
+    const uint32_t high = tt_saturated_pair(tt_rounded_high_word(s->of[2], w->scales[2]),
+                                            tt_rounded_high_word(s->of[3], w->scales[3]));
+    const int32_t square = w->watch.minus_square;
+    tt_put_word(gx, low);
+    tt_put_word(gx + 2, high);
+    if ((square & tt_watched(low, square) & tt_watched(high, square)) >= 0) {
+        if ((s->of[0] | s->of[1] | s->of[2] | s->of[3]) != 0) { watch_values(w, *s, channel); }
+    }
+}
+
+// Four channels of the phase's pixels.
+TT_ALWAYS_INLINE static inline void pixels_of_phase(work *w, int32_t channel, int32_t pairs) {
+    const tt_window *win = &w->args->window;
+    const int32_t channels = w->args->x_channels, half = w->half, skip = LANES * (2 * half - pairs);
+    const int32_t step = win->stride_width * channels, row_step = win->stride_height * win->x_width * channels;
+    const int32_t first = w->x.base + w->left + 1 - 2 * pairs, end = first + w->x.pixels;
+    int16_t *row = (int16_t *)w->args->gx + (w->y.first * win->x_width + w->x.first) * channels + channel;
+    for (int32_t i = 0; i < w->y.pixels; i++, row += row_step) {
+        const meeting m = meeting_of(w, i, pairs);
+        int16_t *gx = row;
+        for (int32_t place = first; place < end; place++, gx += step) {
+            const sums s = sum_rows(&m, m.gradients + LANES * ((place & 1) * half + (place >> 1)), pairs, skip);
+            store_pixel(w, &s, gx, channel);
         }
     }
 }
 
-TT_INNER_LOOP static void one_pair(work *w, const meeting *m, int16_t *gx, int32_t channel) {
-    row_of_fixed(w, m, gx, channel, 1);
-}
-
-TT_INNER_LOOP static void two_pairs(work *w, const meeting *m, int16_t *gx, int32_t channel) {
-    row_of_fixed(w, m, gx, channel, 2);
-}
-
-TT_INNER_LOOP static void three_pairs(work *w, const meeting *m, int16_t *gx, int32_t channel) {
-    row_of_fixed(w, m, gx, channel, 3);
-}
-
-static void row_of_pixels(work *w, const meeting *m, int16_t *gx, int32_t channel, int32_t pairs) {
-    switch (pairs) {
-    case 1: one_pair(w, m, gx, channel); break;
-    case 2: two_pairs(w, m, gx, channel); break;
-    case 3: three_pairs(w, m, gx, channel); break;
-    default: row_of_fixed(w, m, gx, channel, pairs); break;
-    }
-}
+TT_INNER_LOOP static void one_pair(work *w, int32_t channel) { pixels_of_phase(w, channel, 1); }
+TT_INNER_LOOP static void two_pairs(work *w, int32_t channel) { pixels_of_phase(w, channel, 2); }
+TT_INNER_LOOP static void three_pairs(work *w, int32_t channel) { pixels_of_phase(w, channel, 3); }
+TT_INNER_LOOP static void any_pairs(work *w, int32_t channel) { pixels_of_phase(w, channel, tap_pairs(&w->x)); }
 
 // Four channels of all pixels, those of a block from c on.
 static void four_channels(work *w, const tt_depthwise_block *block, int32_t c) {
@@ -191,12 +186,11 @@ static void four_channels(work *w, const tt_depthwise_block *block, int32_t c) {
         for (int32_t x = 0; x < tt_min(win->stride_width, win->x_width); x++) {
             w->x = axis_of(x, win->x_width, win->pad_left, win->stride_width, win->kernel_width);
             pack_weights(w, block, c);
-            const int32_t pairs = tap_pairs(&w->x);
-            for (int32_t i = 0; i < w->y.pixels; i++) {
-                const meeting m = meeting_of(w, i);
-                const int32_t pixel = (y + i * win->stride_height) * win->x_width + x;
-                int16_t *gx = (int16_t *)a->gx + pixel * a->x_channels + channel;
-                row_of_pixels(w, &m, gx, channel, pairs);
+            switch (tap_pairs(&w->x)) {
+            case 1: one_pair(w, channel); break;
+            case 2: two_pairs(w, channel); break;
+            case 3: three_pairs(w, channel); break;
+            default: any_pairs(w, channel); break;
             }
         }
     }
