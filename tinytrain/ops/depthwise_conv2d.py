@@ -158,8 +158,8 @@ class DepthwiseConv2d(Operator):
     def scratch_wanted(self, graph: Graph, node: Node) -> int:
         """Neighbouring channels of the image and its border as int16, and their weights; more than 16 KB help little.
 
-        Or a channel's planes of the scalar kernels; or, for Helium, what a row of outputs reads of 16 channels, four rows
-        in a cell, and their weights.
+        Or a channel's planes of the scalar kernels; or, for Helium, what a row of outputs reads of 16 channels, four
+        rows in a cell, and their weights.
         """
         kernel, strides = windows.kernel_of(graph, node, node.inputs[2]), windows.strides_of(node)
         height, y = graph[node.inputs[0]].shape[0], graph.outs(node)[0]
@@ -226,8 +226,8 @@ class DepthwiseConv2dInputGradient(Operator):
     def scratch_wanted(self, graph: Graph, node: Node) -> int:
         """What the twins keep, whichever has most.
 
-        The gradients and weights of four channels as pairs of int16, with zeros around the gradients; a channel's planes
-        of the scalar kernels; for Helium a list of a pixel's outputs, and two words of each channel.
+        The gradients and weights of four channels as pairs of int16, with zeros around the gradients; a channel's
+        planes of the scalar kernels; for Helium a list of a pixel's outputs, and two words of each channel.
         """
         (height, width, _), shape = graph[node.inputs[0]].shape, node.attrs["x_shape"]
         strides, padding = windows.strides_of(node), windows.padding_of(node)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 # of the bytes a node works on, one in so many may be raised for the speed of its kernel
-WORTHWHILE_SHARE = 64
+WORTHWHILE_SHARE = 32
 
 
 @dataclass(frozen=True)
