@@ -25,10 +25,10 @@ from tinytrain.program import Row
 from tinytrain.train import Loss, Optimizer
 
 BOARDS = ("rp2040", "mps2-an385", "mps2-an386", "mps2-an500", "mps2-an505", "mps3-an547")
-MOST_TERMS = 3
+MOST_TERMS = 4
 ENOUGH_CALLS = 6  # different ones, for coefficients of their own
-LARGEST_CALL = 0.3  # of the cheapest call's cost may not depend on its size
-PREFERRED = ("mac", "read", "write", "weight", "vector", "call")  # of features that predict equally well
+LARGEST_CALL = 0.3, 2000  # what may not depend on a call's size: a share of the cheapest one's cost, or so much
+PREFERRED = ("mac", "read", "write", "weight", "vector", "narrow", "call")  # of features that predict equally well
 TINY = "mlperf_tiny/"
 KWS, RESNET, AUTO, VWW = (f"{TINY}{name}.tflite" for name in ("kws_dscnn_int8", "ic_resnet8_int8", "ad01_int8",
                                                                "vww_96_int8"))  # fmt: skip
@@ -126,13 +126,16 @@ def _rounded(value: float) -> float:
 
 def combination(samples: Sequence[Sample]) -> dict[str, float]:
     """The few non-negative coefficients that predict every sample best when it is left out."""
-    given = [costs.features(row) for row, _ in samples]
-    counts = np.array([float(count) for _, count in samples])
+    alike: dict[tuple[tuple[str, float], ...], list[int]] = defaultdict(list)
+    for row, count in samples:
+        alike[tuple(costs.features(row).items())].append(count)
+    given = [dict(each) for each in alike]
+    counts = np.array([float(np.mean(each)) for each in alike.values()])
     names = [name for name in PREFERRED if any(each.get(name) for each in given)]
     columns = {name: np.array([each.get(name, 0.0) for each in given]) for name in names}
     weights = 1 / np.sqrt(counts)
     best: tuple[float, dict[str, float]] | None = None
-    most = min(MOST_TERMS, max(1, _different(samples) // 2))
+    most = min(MOST_TERMS, max(1, len(given) // 2))
     for terms in (chosen for size in range(1, most + 1) for chosen in itertools.combinations(names, size)):
         if terms == ("call",):
             continue  # a call that costs the same whatever its size is no model
@@ -141,7 +144,7 @@ def combination(samples: Sequence[Sample]) -> dict[str, float]:
         if solved is None or (best is not None and solved[0] >= 0.98 * best[0]):
             continue
         found = {name: _rounded(value) for name, value in zip(terms, solved[1], strict=True)}
-        if found.get("call", 0.0) <= LARGEST_CALL * counts.min():
+        if found.get("call", 0.0) <= max(LARGEST_CALL[0] * counts.min(), LARGEST_CALL[1]):
             best = solved[0], found
     assert best is not None
     return best[1]

@@ -125,11 +125,14 @@ def test_plan_writes_what_it_prints(small_model: Path, small_data: Path, tmp_pat
     assert found["sram"]["total"] == sum(found["sram"][use] for use in uses) <= 65536
     assert found["flash"]["total"] == sum(found["flash"][use] for use in ("code", "constants", "store"))
     assert set(found["macs"]) == {"forward", "backward"}
+    assert found["instructions"]["train_step"] > found["instructions"]["inference"] > 0
+    assert found["latency"]["estimate"] is True and found["latency"]["train_step_ms"] > 0
     assert found["output"] == str(path)
     written = json.loads(path.read_text())
     assert written == {key: value for key, value in found.items() if key != "output"}
     table = tinytrain(*arguments, "--force").stdout
     assert "arena" in table and "65,536" in table and "layer2" in table and "classifier" in table
+    assert "instructions, estimated" in table and "estimated and not measured" in table
 
 
 @needs_compiler
@@ -168,6 +171,18 @@ def test_run_prints_one_json_document_and_progress_on_stderr(small_firmware: Pat
     assert "train" in result.stderr and "loss" in result.stderr and "accuracy" in result.stderr
     again = tinytrain("run", small_firmware, "--data", small_data, "--steps", 12, "--eval", 6)
     assert f"{found['parameters_crc32']:08x}" in again.stdout and "every bit agrees" in again.stdout
+
+
+@pytest.mark.boards
+def test_run_shows_where_the_instructions_go(small_firmware: Path, small_data: Path) -> None:
+    command = ("run", small_firmware, "--data", small_data, "--steps", 2, "--eval", 0, "--no-host", "--profile")
+    found = json.loads(tinytrain(*command, "--json").stdout)["profile"]
+    assert found["train_step"] > found["inference"] > 0
+    assert sum(entry["share"] for entry in found["kernels"]) == pytest.approx(1, abs=1e-4)
+    text = tinytrain(*command).stdout
+    assert "tt_conv2d_s8 1x1" in text and "█" in text and "layer1" in text
+    assert "estimated and not measured" in text and "per training step" in text
+    assert "needs counted instructions" in refused(*command, "--no-count")
 
 
 @pytest.mark.boards

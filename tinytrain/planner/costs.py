@@ -38,6 +38,7 @@ def features(row: Row) -> dict[str, float]:
 
     mac, read, write: multiply-accumulates, elements read from the arena, elements written
     weight: weights, where they are read once for all pixels; vector: multiply-accumulates in whole vectors of channels
+    narrow: multiply-accumulates, as far as the kernel's scratch is less than it has use for
     """
     found = {"call": 1.0, "mac": float(row.macs), "read": float(row.reads), "write": float(row.writes)}
     window = row.args.get("window")
@@ -45,6 +46,7 @@ def features(row: Row) -> dict[str, float]:
         found["weight"] = row.macs / (window["y_height"] * window["y_width"])
         channels = row.args["x_channels"]
         found["vector"] = row.macs / channels * math.ceil(channels / LANES)
+        found["narrow"] = row.macs * (1 - row.room)
     return found
 
 

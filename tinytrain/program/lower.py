@@ -79,7 +79,9 @@ class _Lowering:
         macs = op.cost(self.graph, node).macs
         reads = sum(tensor.size for tensor in self.graph.ins(node) if tensor.role.in_arena)
         writes = sum(tensor.size for tensor in self.graph.outs(node))
-        return Row(call.kernel, args, node.phase, node.name, node.origin or node.name, macs, reads, writes)
+        wanted = op.scratch_wanted(self.graph, node)
+        room = min(1.0, self.layout.sizes.get(scratch_name(node), 0) / wanted) if wanted else 1.0
+        return Row(call.kernel, args, node.phase, node.name, node.origin or node.name, macs, reads, writes, room)
 
     def _argument(self, node: Node, key: str, value: Any) -> Any:
         match value:

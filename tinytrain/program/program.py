@@ -60,6 +60,7 @@ class Row:
     """One kernel call: `args` maps the fields of struct <kernel>_args to int, Pointer, StructArray or nested dicts.
 
     reads, writes: elements in the arena that the node reads, and elements of its outputs
+    room:          share that the kernel gets of the scratch with which it is fastest
     """
 
     kernel: str
@@ -70,6 +71,7 @@ class Row:
     macs: int
     reads: int
     writes: int
+    room: float
 
     @property
     def label(self) -> str:
