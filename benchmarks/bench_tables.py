@@ -182,14 +182,23 @@ def _code(profile: Profile, name: str) -> str:
 
 
 def host_table(host: HostReport) -> str:
+    """Ours and PyTorch's in the same run, and what is stored of PyTorch from another run."""
+    stored = {f["batch"]: f["value"] for f in PEERS["figures"] if f["source"] == "torch"}
     rows = []
     for batch in sorted({rate.batch for rate in host.rates}):
         ours, theirs = host.of("tinytrain", batch), host.of("PyTorch", batch)
         rows.append([
             batch, f"{ours:,.0f}" if ours else "", f"{theirs:,.0f}" if theirs else "not measured",
-            f"{ours / theirs:.2f}" if ours and theirs else "",
+            f"{ours / theirs:.2f}" if ours and theirs else "", f"{stored[batch]:,}" if batch in stored else "",
         ])  # fmt: skip
-    return table(("batch", "tinytrain, samples/s", "PyTorch float32, samples/s", "ratio"), rows)
+    columns = (
+        "batch",
+        "tinytrain, samples/s",
+        "PyTorch float32, samples/s",
+        "ratio",
+        "PyTorch, as stored from elsewhere",
+    )
+    return table(columns, rows)
 
 
 def targets(results: Results, host: HostReport | None) -> list[dict[str, Any]]:

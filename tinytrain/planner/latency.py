@@ -50,12 +50,12 @@ PACES = {
     "cortex-m55": Pace(
         1.5,
         "assumed: a vector instruction takes two cycles (two beats each), of which one is hidden where loads and "
-        "multiplications alternate; half of them do",
+        "multiplications alternate, which is taken to be so half of the time",
     ),
     "cortex-m0plus": Pace(
         1.4,
-        "assumed from the cycle table of Arm's manual (DDI 0484, 3.3): loads, stores and taken branches take 2 cycles "
-        "and are two fifths of what our loops execute, everything else takes 1, multiplications included",
+        "assumed from the cycle table of Arm's manual (DDI 0484, 3.3): loads, stores and taken branches, taken to be "
+        "two fifths of all, take 2 cycles, everything else 1, multiplications included",
     ),
 }  # fmt: skip
 
