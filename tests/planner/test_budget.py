@@ -164,12 +164,15 @@ def arenas(forward: Graph, scheme: Scheme) -> list[int]:
 
 @pytest.mark.parametrize("accumulate", [False, True])
 def test_eight_bit_gradients_make_the_arena_smaller(residual: Graph, accumulate: bool) -> None:
-    """Much where the backward part is the peak: of layers that train a bias nothing but masks is kept."""
+    """Much where the backward part is the peak: of layers that train a bias nothing but masks is kept.
+
+    In a network this small the scratch of convolutions, which is the same for both, is a good part of the rest.
+    """
     wide, narrow = arenas(residual, all_weights(residual).but(accumulate=accumulate))
     assert narrow < 0.85 * wide
     biases = Scheme({node.name: LayerUpdate(bias=True) for node in trainable_layers(residual)}, accumulate=accumulate)
     wide, narrow = arenas(residual, biases)
-    assert narrow < 0.6 * wide
+    assert narrow < 0.7 * wide
 
 
 def test_mcunet_trains_every_bias_in_256_kb_with_eight_bit_gradients() -> None:

@@ -6,6 +6,9 @@ several orders (greedy by size is the one of Pisarchyk and Lee, "Efficient Memor
 Inference", 2020), and the order is then improved by moving the highest piece forward. The lower bound, the largest sum
 of bytes alive at one node, says how much any layout could still save.
 
+The best packing is then turned upside down: what was placed first, the large tensors, ends up at the arena's end. The
+firmware measures what it uses of the arena by the last byte written, and a kernel need not fill its scratch.
+
 Scratch lives at one node only. Once everything has its place, each kernel's scratch grows into the largest gap at its
 node, up to what the kernel has use for: speed that costs no byte.
 """
@@ -42,7 +45,7 @@ def lay_out(graph: Graph) -> Layout:
     """Assign offsets to everything that lives in the arena."""
     pieces, piece_of = lifetimes(graph)
     bound, peak_node = lower_bound(pieces, len(graph.nodes))
-    placed = _best_placement(pieces, bound)
+    placed = _upside_down(_best_placement(pieces, bound), pieces)
     # what lies on top need not be a whole number of words
     arena = max((placed[piece.name] + piece.nbytes for piece in pieces), default=0)
     for node in graph.nodes:
@@ -108,6 +111,11 @@ def _best_placement(pieces: list[Lifetime], bound: int) -> dict[str, int]:
                 break
             order.insert(position // 2, order.pop(position))
     return best
+
+
+def _upside_down(placed: dict[str, int], pieces: list[Lifetime]) -> dict[str, int]:
+    top = max((placed[piece.name] + piece.size for piece in pieces), default=0)
+    return {piece.name: top - placed[piece.name] - piece.size for piece in pieces}
 
 
 def _place(order: list[Lifetime], neighbours: dict[str, list[Lifetime]]) -> dict[str, int]:
