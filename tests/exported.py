@@ -105,10 +105,10 @@ def write_sources(program: Program, folder: Path) -> list[str]:
     return [str(path) for path in sorted(folder.rglob("*.c"))]
 
 
-def compile_c(folder: Path, sources: list[str], output: str, *flags: str) -> Path:
-    """One compiler run over everything."""
+def compile_c(folder: Path, sources: list[str], output: str, *flags: str, cc: str = "") -> Path:
+    """One compiler run over everything, by this machine's compiler where none is named."""
     include = [f"-I{folder}", f"-I{folder / 'tinytrain' / 'include'}"]
-    command = [compiler(), "-std=c99", *flags, *include, *sources, "-o", str(folder / output)]
+    command = [cc or compiler(), "-std=c99", *flags, *include, *sources, "-o", str(folder / output)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[:3000]
     return folder / output

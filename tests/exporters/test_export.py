@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.exported import compile_c
+from tests.exported import WARNINGS, compile_c
 from tinytrain.errors import OutputError
 from tinytrain.exporters.c import LIBRARY_FILES, model_source
 from tinytrain.planner import Plan, export_plan
@@ -72,6 +72,7 @@ def test_the_readme_holds_the_ledger(plan: Plan, tmp_path: Path) -> None:
         assert f"`{name}`" in text
 
 
+@pytest.mark.boards
 def test_the_library_files_are_enough_for_a_project_of_ones_own(plan: Plan, tmp_path: Path) -> None:
     """What the README says to take over compiles and links without board/ and Makefile."""
     folder = export_plan(plan, tmp_path / "firmware")
@@ -81,7 +82,8 @@ def test_the_library_files_are_enough_for_a_project_of_ones_own(plan: Plan, tmp_
         (folder / name.rstrip("/")).rename(own / name.rstrip("/"))
     (own / "main.c").write_text('#include "tinytrain_model.h"\nint main(void) { return tinytrain_init(); }\n')
     sources = [str(path) for path in own.rglob("*.c")]
-    compile_c(own, sources, "app", "-Wall", "-Wextra", "-Werror", "-Wconversion")
+    flags = [*plan.board.cflags, "-O2", "--specs=nosys.specs", *WARNINGS]
+    assert compile_c(own, sources, "app", *flags, cc="arm-none-eabi-gcc").is_file()
 
 
 @pytest.mark.parametrize("kind", ["folder", "file", "full folder"])

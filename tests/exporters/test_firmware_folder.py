@@ -40,9 +40,11 @@ def test_the_folder_holds_the_kernels_it_needs_and_no_others(seed: int, tmp_path
     rng = np.random.default_rng(seed)
     forward = nets.random_net(rng)
     program = program_of(forward, nets.random_scheme(rng, forward))
-    write_firmware(program, tmp_path, "test")
+    variants = [board.variants for board in all_boards()][seed % len(all_boards())]
+    write_firmware(program, tmp_path, "test", variants)
     found = files(tmp_path)
-    kernels = {f"tinytrain/src/kernels/ref/{kernel}.c" for kernel in program.kernels}
+    sources = [runtime_c.kernel_source(kernel, variants) for kernel in program.kernels]
+    kernels = {f"tinytrain/{path.relative_to(runtime_c.ROOT).as_posix()}" for path in sources}
     assert {name for name in found if name.endswith(".c")} == {"tinytrain_model.c", *RUNTIME, *kernels}
     # every header is included by something, and everything included is there
     included = set()
@@ -107,7 +109,7 @@ def test_a_kernel_more_or_less_makes_a_file_more_or_less(residual: Graph, tmp_pa
     for name, scheme in (("head", Scheme()), ("all", all_weights(residual))):
         (tmp_path / name).mkdir()
         write_firmware(program_of(residual, scheme), tmp_path / name, "test")
-        counts.append({path for path in files(tmp_path / name) if "kernels/ref" in path})
+        counts.append({Path(path).stem for path in files(tmp_path / name) if "src/kernels" in path})
     assert counts[0] < counts[1]
     assert not [path for path in counts[0] if "input_gradient" in path or "mask" in path]
 

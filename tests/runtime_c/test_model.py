@@ -56,7 +56,7 @@ def test_the_sanitizers_do_report(tmp_path: Path, chain: Graph) -> None:
     """A program whose arena is declared too small is caught: the test above can fail."""
     machine = machine_of(training_graph(chain, Scheme()))
     program = machine.program
-    program.sizes = {**program.sizes, "arena": program.sizes["arena"] - 40}
+    program.sizes = {**program.sizes, "arena": program.sizes["arena"] // 2}
     sample = np.zeros((6, 6, 3), np.int8)
     with pytest.raises(AssertionError, match=r"global-buffer-overflow|runtime error|stringop-overflow|array-bounds"):
         run_sanitized(program, tmp_path, [command("t", 0, sample)])

@@ -4,6 +4,10 @@
 #ifndef TINYTRAIN_DSP_H
 #define TINYTRAIN_DSP_H
 
+#ifndef __OPTIMIZE__
+#error "kernels for the DSP instructions need a compiler that optimizes (-O1, -O2, -Os): their assembly takes every register"
+#endif
+
 #include <arm_acle.h>
 #include <string.h>
 

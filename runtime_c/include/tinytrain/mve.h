@@ -7,6 +7,10 @@
 #ifndef TINYTRAIN_MVE_H
 #define TINYTRAIN_MVE_H
 
+#ifndef __OPTIMIZE__
+#error "kernels for Helium need a compiler that optimizes (-O1, -O2, -Os): their assembly takes every register"
+#endif
+
 #include <arm_mve.h>
 
 #include "tinytrain/output.h"
