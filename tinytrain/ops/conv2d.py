@@ -43,6 +43,7 @@ FEWEST_PIXELS, USEFUL_PIXELS, USEFUL_BYTES, EXPANDED_OUTPUTS = 4, 64, 8192, 2
 LEAST_PACKED = 64
 # fours of pixels that a weight's gradient is summed over at a time, where there is no room for all
 MOST_PIECES = 8
+REQUANTIZATION_BYTES = 16 * EXPANDED_OUTPUTS
 
 
 def blocks_of(graph: Graph, node: Node) -> list[Block]:
@@ -184,14 +185,15 @@ class Conv2d(Operator):
         )  # fmt: skip
 
     def scratch(self, graph: Graph, node: Node) -> int:
-        needed = (FEWEST_PIXELS + EXPANDED_OUTPUTS) * self._expanded_row(graph, node)
+        needed = (FEWEST_PIXELS + EXPANDED_OUTPUTS) * self._expanded_row(graph, node) + REQUANTIZATION_BYTES
         return max(needed, worthwhile_scratch(self, graph, node))
 
     def scratch_wanted(self, graph: Graph, node: Node) -> int:
         y = graph.outs(node)[0]
         row = self._expanded_row(graph, node)
         useful = max(USEFUL_PIXELS, USEFUL_BYTES // row)
-        return (min(useful, max(FEWEST_PIXELS, y.size // y.shape[-1])) + EXPANDED_OUTPUTS) * row
+        pixels = min(useful, max(FEWEST_PIXELS, y.size // y.shape[-1]))
+        return (pixels + EXPANDED_OUTPUTS) * row + REQUANTIZATION_BYTES
 
     def _expanded_row(self, graph: Graph, node: Node) -> int:
         """Bytes of the inputs of one output as int16."""

@@ -7,16 +7,18 @@
 #include "tinytrain/kernels/conv2d.h"
 #include "tinytrain/window.h"
 
-enum { PIXELS = 4, CHANNELS = 2, UNIT = 8, LOCAL_WORDS = 96 };
+enum { PIXELS = 4, CHANNELS = 2, UNIT = 8, LOCAL_WORDS = 96, CHANNEL_BYTES = CHANNELS * 16 };
 
 typedef struct work {
     const tt_conv2d_s8_args *args;
     tt_output output;
+    const int8_t *whole; // the weights, where they lie in one block, in whole words for each channel
     int32_t cells;       // of a window
     int32_t inputs;      // of one output
     int32_t words;       // half as many, rounded up to whole units: of an expanded pixel
     int32_t contiguous;  // bytes of x, where the inputs of an output follow those of the one before; else 0
     uint32_t *weights;   // [words, CHANNELS] pairs
+    tt_channel *channels;  // [CHANNELS], behind the weights
     uint32_t *pixels;    // [words, PIXELS] pairs, groups of pixels; then [words] of each that is left
 } work;
 
@@ -171,25 +173,28 @@ static void expand_block(const work *k, const tt_weight_block *block, int32_t co
     }
 }
 
-// Channels co and, where it lies in the same blocks, co + 1; how many. Of one channel the weights are laid out twice.
+// Channels co and, where it lies in the same blocks, co + 1; how many. Of one channel all is laid out twice.
 TT_INNER_LOOP static int32_t expand_channels(const work *k, int32_t co) {
     const tt_weight_block *block = k->args->blocks, *end = block + k->args->block_count;
-    int32_t channels = tt_min(CHANNELS, k->args->y_channels - co);
+    int32_t count = tt_min(CHANNELS, k->args->y_channels - co);
     for (int32_t i = k->inputs & ~3; i < 2 * k->words; i += 4) {
         tt_store_two(k->weights + i, 0, 0, 0);
         tt_store_two(k->weights + i, 1, 0, 0);
     }
-    if (end - block == 1) {
-        expand_block(k, block, co, channels);
-        return channels;
+    if (k->whole != 0) {
+        const int8_t *w = k->whole + co * k->inputs;
+        expand_words(w, w + (count - 1) * k->inputs, k->inputs, k->weights);
+    } else {
+        for (; block != end; block++) {
+            if (holds(block, co) != holds(block, co + 1)) { count = 1; }
+        }
+        for (block = k->args->blocks; block != end; block++) {
+            if (holds(block, co)) { expand_block(k, block, co, count); }
+        }
     }
-    for (; block != end; block++) {
-        if (holds(block, co) != holds(block, co + 1)) { channels = 1; }
-    }
-    for (block = k->args->blocks; block != end; block++) {
-        if (holds(block, co)) { expand_block(k, block, co, channels); }
-    }
-    return channels;
+    tt_set_channel(&k->channels[0], &k->output, co, k->inputs);
+    tt_set_channel(&k->channels[1], &k->output, co + count - 1, k->inputs);
+    return count;
 }
 
 // Pairs of inputs of four pixels with those of both channels. MAC: an instruction that sets its sum to two products, or
@@ -218,25 +223,23 @@ TT_INNER_LOOP static int32_t expand_channels(const work *k, int32_t co) {
     "bne 1b\n"                                                                                          \
     "3:\t"
 
-// Their outputs. x is where they go, w the bytes between pixels there.
+// Their outputs, by the two channels behind the weights. x is where they go, w the bytes between pixels there.
 #define STORE(s0, s1)                                                                                   \
     "strb %[" #s0 "], [%[x]]\n\t"                                                                       \
     "strb %[" #s1 "], [%[x], #1]\n\t"                                                                   \
     "add %[x], %[x], %[w]\n\t"
 #define EIGHT_OUTPUTS                                                                                   \
-    "ldrd %[w0], %[w1], %[bias0]\n\t"                                                                   \
-    "ldrd %[x0], %[x1], %[addend0]\n\t" TT_OUTPUTS(s0, s1, s2, s3, w0, w1, x0, x1)                      \
-    "ldrd %[w0], %[w1], %[bias1]\n\t"                                                                   \
-    "ldrd %[x0], %[x1], %[addend1]\n\t" TT_OUTPUTS(s4, s5, s6, s7, w0, w1, x0, x1)                      \
+    "ldrd %[w0], %[w1], [%[w]]\n\t"                                                                     \
+    "ldrd %[x0], %[x1], [%[w], #8]\n\t" TT_OUTPUTS(s0, s1, s2, s3, w0, w1, x0, x1)                      \
+    "ldrd %[w0], %[w1], [%[w], #16]\n\t"                                                                \
+    "ldrd %[x0], %[x1], [%[w], #24]\n\t" TT_OUTPUTS(s4, s5, s6, s7, w0, w1, x0, x1)                     \
     "ldr %[x], %[y]\n\t"                                                                                \
     "ldr %[w], %[step]\n\t" STORE(s0, s4) STORE(s1, s5) STORE(s2, s6) STORE(s3, s7)                     \
     "str %[x], %[y]\n\t"
 
 // Groups of four pixels up to x_end, two channels whose outputs have the fast form. `step` bytes lie between pixels of y.
-TT_INNER_LOOP static void two_channels(const uint32_t *x_at, const uint32_t *x_end, const uint32_t *weights,
-                                       int32_t words, const tt_channel *channels, int8_t *y, int32_t step) {
-    const tt_two_words *halves = (const tt_two_words *)channels;
-    const tt_two_words bias0 = halves[0], addend0 = halves[1], bias1 = halves[2], addend1 = halves[3];
+TT_ALWAYS_INLINE static inline void two_channels(const uint32_t *x_at, const uint32_t *x_end, const uint32_t *weights,
+                                                 int32_t words, int8_t *y, int32_t step) {
     const uint32_t *w_end = weights + CHANNELS * words, more = (uint32_t)words / (UNIT / 2) - 1;
     uint32_t x, w, x0, x1, w0, w1, s0, s1, s2, s3, s4, s5, s6, s7;
     __asm__ volatile("ldr %[x], %[x_at]\n"
@@ -251,8 +254,7 @@ TT_INNER_LOOP static void two_channels(const uint32_t *x_at, const uint32_t *x_e
                        [s0] "=&r"(s0), [s1] "=&r"(s1), [s2] "=&r"(s2), [s3] "=&r"(s3), [s4] "=&r"(s4),
                        [s5] "=&r"(s5), [s6] "=&r"(s6), [s7] "=&r"(s7), [x_at] "+m"(x_at), [y] "+m"(y)
                      : [x_end] "m"(x_end), [weights] "m"(weights), [w_end] "m"(w_end), [more] "m"(more),
-                       [step] "m"(step), [bias0] "m"(bias0), [addend0] "m"(addend0), [bias1] "m"(bias1),
-                       [addend1] "m"(addend1)
+                       [step] "m"(step)
                      : "cc", "memory");
 }
 
@@ -292,37 +294,43 @@ TT_INNER_LOOP static void store_any(const work *k, const tt_channel *c, int32_t 
     }
 }
 
-// Outputs of the pixels of a tile, of channels co and maybe co + 1.
+// Outputs of pixels of a tile, of `count` channels from co on: sums for any kind of channel.
+TT_INNER_LOOP static void any_channels(const work *k, const uint32_t *x, int32_t co, int32_t count, int32_t pixels,
+                                       int8_t *y) {
+    const int32_t words = k->words;
+    for (int32_t at_once = 0; pixels > 0; pixels -= at_once, x += at_once * words, y += at_once * k->args->y_channels) {
+        int32_t sums[PIXELS * CHANNELS];
+        at_once = pixels >= PIXELS ? PIXELS : 1;
+        if (at_once == 1) {
+            add_one(x, k->weights, x + words, sums);
+        } else {
+            add_four(x, k->weights, x + PIXELS * words, sums);
+        }
+        for (int32_t i = 0; i < count; i++) {
+            store_any(k, &k->channels[i], co + i, sums + i * at_once, y + i, at_once);
+        }
+    }
+}
+
 TT_INNER_LOOP static void finish_pixels(const work *k, int32_t co, int32_t count, int32_t pixels, int8_t *y) {
-    const int32_t step = k->args->y_channels, words = k->words, group = PIXELS * words;
-    const uint32_t *x = k->pixels, *w = k->weights;
-    tt_channel channels[CHANNELS];
-    int32_t sums[PIXELS * CHANNELS];
-    tt_set_channel(&channels[0], &k->output, co, k->inputs);
-    tt_set_channel(&channels[1], &k->output, co + count - 1, k->inputs);
-    const int fast = count == CHANNELS && channels[0].right != 0 && channels[1].right != 0;
-    if (fast && pixels >= PIXELS) {
+    const int32_t step = k->args->y_channels, words = k->words;
+    const uint32_t *x = k->pixels;
+    if (count < CHANNELS || k->channels[0].right == 0 || k->channels[1].right == 0) {
+        any_channels(k, x, co, count, pixels, y);
+        return;
+    }
+    if (pixels >= PIXELS) {
         const int32_t done = pixels & ~(PIXELS - 1);
-        two_channels(x, x + done * words, w, words, channels, y, step);
+        two_channels(x, x + done * words, k->weights, words, y, step);
         x += done * words;
         y += done * step;
         pixels -= done;
     }
-    for (int32_t at_once = 0; pixels > 0; pixels -= at_once, x += at_once * words, y += at_once * step) {
-        at_once = pixels >= PIXELS ? PIXELS : 1;
-        if (at_once == 1) {
-            add_one(x, w, x + words, sums);
-        } else {
-            add_four(x, w, x + group, sums);
-        }
-        if (fast) {
-            y[0] = tt_fast_output(&channels[0], sums[0]);
-            y[1] = tt_fast_output(&channels[1], sums[1]);
-            continue;
-        }
-        for (int32_t i = 0; i < count; i++) {
-            store_any(k, &channels[i], co + i, sums + i * at_once, y + i, at_once);
-        }
+    for (; pixels > 0; pixels--, x += words, y += step) {
+        int32_t sums[CHANNELS];
+        add_one(x, k->weights, x + words, sums);
+        y[0] = tt_fast_output(&k->channels[0], sums[0]);
+        y[1] = tt_fast_output(&k->channels[1], sums[1]);
     }
 }
 
@@ -333,19 +341,20 @@ void tt_conv2d_s8(const void *args) {
     const int32_t inputs = cells * a->x_channels, row = (int32_t)((uint32_t)(inputs + UNIT - 1) & ~(UNIT - 1U));
     const int same = cells == 1 && win->pad_top == 0 && win->pad_left == 0 && win->y_height == win->x_height &&
                      win->y_width == win->x_width && win->stride_height == 1 && win->stride_width == 1;
+    const int one_block = a->block_count == 1 && (inputs & 3) == 0;
     uint32_t local[LOCAL_WORDS];
     int32_t room = a->scratch_bytes;
     uint32_t *weights = a->scratch;
-    if (room < (int32_t)sizeof local && 2 * row * (PIXELS + CHANNELS) <= (int32_t)sizeof local) {
+    if (room < (int32_t)sizeof local && 2 * row * (PIXELS + CHANNELS) + CHANNEL_BYTES <= (int32_t)sizeof local) {
         room = (int32_t)sizeof local;
         weights = local;
     }
     const tt_output output = {a->bias, a->multiplier, a->shift, a->y_zero_point, a->clamp_low, a->clamp_high,
                               a->single_rounding};
-    const work k = {a, output, cells, inputs, row / 2, same ? pixels * inputs : 0,
-                    weights, weights + row};
-    int32_t tile = room / (2 * row) - CHANNELS;
-    if (tile < pixels) { tile = (int32_t)((uint32_t)tile & ~(PIXELS - 1U)); }
+    const work k = {a, output, one_block ? a->blocks[0].weights : 0, cells, inputs, row / 2, same ? pixels * inputs : 0,
+                    weights, (tt_channel *)(weights + row), weights + row + CHANNEL_BYTES / 4};
+    int32_t tile = (room - CHANNEL_BYTES) / (2 * row) - CHANNELS;
+    if (tile < pixels) { tile &= ~(PIXELS - 1); }
     for (int32_t first = 0; first < pixels; first += tile) {
         const int32_t count = tt_min(tile, pixels - first);
         expand_pixels(&k, first, count);
