@@ -111,73 +111,63 @@ typedef struct tt_strip {
     "strb %[" #b "], [%[x], %[w]]\n\t"    \
     "add %[x], %[x], %[w], lsl #1\n\t"
 #define REGISTERS                                                                                                     \
-    [x_of] "+m"(p->x), [y] "+m"(p->y), [count] "+m"(p->count), [x] "=&r"(x), [w] "=&r"(w), [x0] "=&r"(x0),               \
+    [x_of] "+m"(p.x), [y] "+m"(p.y), [count] "+m"(p.count), [x] "=&r"(x), [w] "=&r"(w), [x0] "=&r"(x0),               \
     [x1] "=&r"(x1), [w0] "=&r"(w0), [w1] "=&r"(w1), [s0] "=&r"(s0), [s1] "=&r"(s1), [s2] "=&r"(s2), [s3] "=&r"(s3)
-#define ARGUMENTS [w_of] "m"(p->w), [channel] "m"(p->channel), [step] "m"(p->step)
+#define ARGUMENTS [w_of] "m"(p.w), [channel] "m"(p.channel), [step] "m"(p.step)
 
 
-// No register is left for what the eight sums do not need all the time.
-#define EIGHT_AT_ONCE(ROW, x_bytes)                                                                                   \
-    __asm__ volatile(OUTPUTS_OF(ROW, "ldr %[x1], %[pitch]\n\tadd %[x], %[x], %[x1]\n\t",                              \
-                                "ldr %[x1], %[end]\n\tcmp %[w], %[x1]\n\t", ALL_EIGHT,                                \
-                                STORE_TWO(s0, s1) STORE_TWO(s2, s3) STORE_TWO(s4, s5) STORE_TWO(s6, s7), x_bytes)     \
-                     : REGISTERS, [s4] "=&r"(s4), [s5] "=&r"(s5), [s6] "=&r"(s6), [s7] "=&r"(s7)                      \
-                     : ARGUMENTS, [pitch] "m"(p->pitch_bytes), [end] "m"(p->w_end)                                    \
-                     : "cc", "memory")
-#define FOUR_AT_ONCE(ROW, x_bytes)                                                                                    \
-    __asm__ volatile(OUTPUTS_OF(ROW, "add %[x], %[x], %[pitch]\n\t", "cmp %[w], %[end]\n\t", ALL_FOUR,                \
-                                STORE_TWO(s0, s1) STORE_TWO(s2, s3), x_bytes)                                         \
-                     : REGISTERS, [x2] "=&r"(x2), [w2] "=&r"(w2)                                                      \
-                     : ARGUMENTS, [pitch] "r"(p->pitch_bytes), [end] "r"(p->w_end)                                    \
-                     : "cc", "memory")
+// No register is left for what the eight sums do not need all the time; sp is the base of everything else.
+#define EIGHT_AT_ONCE(NAME, ROW, x_bytes)                                                                             \
+    TT_INNER_LOOP static void NAME(const tt_strip *strip) {                                                           \
+        tt_strip p = *strip;                                                                                          \
+        uint32_t x, w, x0, x1, w0, w1, s0, s1, s2, s3, s4, s5, s6, s7;                                                \
+        __asm__ volatile(OUTPUTS_OF(ROW, "ldr %[x1], %[pitch]\n\tadd %[x], %[x], %[x1]\n\t",                          \
+                                    "ldr %[x1], %[end]\n\tcmp %[w], %[x1]\n\t", ALL_EIGHT,                            \
+                                    STORE_TWO(s0, s1) STORE_TWO(s2, s3) STORE_TWO(s4, s5) STORE_TWO(s6, s7), x_bytes) \
+                         : REGISTERS, [s4] "=&r"(s4), [s5] "=&r"(s5), [s6] "=&r"(s6), [s7] "=&r"(s7)                  \
+                         : ARGUMENTS, [pitch] "m"(p.pitch_bytes), [end] "m"(p.w_end)                                  \
+                         : "cc", "memory");                                                                           \
+    }
+#define FOUR_AT_ONCE(NAME, ROW, x_bytes)                                                                              \
+    TT_INNER_LOOP static void NAME(const tt_strip *strip) {                                                           \
+        tt_strip p = *strip;                                                                                          \
+        uint32_t x, w, x0, x1, x2, w0, w1, w2, s0, s1, s2, s3;                                                        \
+        __asm__ volatile(OUTPUTS_OF(ROW, "add %[x], %[x], %[pitch]\n\t", "cmp %[w], %[end]\n\t", ALL_FOUR,            \
+                                    STORE_TWO(s0, s1) STORE_TWO(s2, s3), x_bytes)                                     \
+                         : REGISTERS, [x2] "=&r"(x2), [w2] "=&r"(w2)                                                  \
+                         : ARGUMENTS, [pitch] "r"(p.pitch_bytes), [end] "r"(p.w_end)                                  \
+                         : "cc", "memory");                                                                           \
+    }
+EIGHT_AT_ONCE(tt_eight_3, EIGHT_3, 16)
+EIGHT_AT_ONCE(tt_eight_3_by_2, EIGHT_3_BY_2, 32)
+FOUR_AT_ONCE(tt_four_3, FOUR_3, 8)
+FOUR_AT_ONCE(tt_four_5, FOUR_5, 8)
+FOUR_AT_ONCE(tt_four_7, FOUR_7, 8)
+FOUR_AT_ONCE(tt_four_3_by_2, FOUR_3_BY_2, 16)
+FOUR_AT_ONCE(tt_four_5_by_2, FOUR_5_BY_2, 16)
+FOUR_AT_ONCE(tt_four_7_by_2, FOUR_7_BY_2, 16)
 
-TT_ALWAYS_INLINE static inline void tt_add_eight(tt_strip *p, int32_t stride) {
-    uint32_t x, w, x0, x1, w0, w1, s0, s1, s2, s3, s4, s5, s6, s7;
-    if (stride == 1) {
-        EIGHT_AT_ONCE(EIGHT_3, 16);
-    } else {
-        EIGHT_AT_ONCE(EIGHT_3_BY_2, 32);
+static inline void tt_add_windows(const tt_strip *p, int32_t width, int32_t stride, int32_t at_once) {
+    switch (width + stride * 8 + at_once * 4) {
+        case 3 + 8 + 32: tt_eight_3(p); break;
+        case 3 + 16 + 32: tt_eight_3_by_2(p); break;
+        case 3 + 8 + 16: tt_four_3(p); break;
+        case 5 + 8 + 16: tt_four_5(p); break;
+        case 7 + 8 + 16: tt_four_7(p); break;
+        case 3 + 16 + 16: tt_four_3_by_2(p); break;
+        case 5 + 16 + 16: tt_four_5_by_2(p); break;
+        default: tt_four_7_by_2(p); break;
     }
 }
 
-TT_ALWAYS_INLINE static inline void tt_add_four(tt_strip *p, int32_t width, int32_t stride) {
-    uint32_t x, w, x0, x1, x2, w0, w1, w2, s0, s1, s2, s3;
-    switch (8 * stride + width) {
-        case 8 + 3: FOUR_AT_ONCE(FOUR_3, 8); break;
-        case 8 + 5: FOUR_AT_ONCE(FOUR_5, 8); break;
-        case 8 + 7: FOUR_AT_ONCE(FOUR_7, 8); break;
-        case 16 + 3: FOUR_AT_ONCE(FOUR_3_BY_2, 16); break;
-        case 16 + 5: FOUR_AT_ONCE(FOUR_5_BY_2, 16); break;
-        default: FOUR_AT_ONCE(FOUR_7_BY_2, 16); break;
-    }
-}
-
-// `left` outputs, so many at a time; those of the last time may be too many, and take a way round.
-TT_ALWAYS_INLINE static inline int32_t tt_add_some(tt_strip *p, int32_t left, int32_t at_once, int32_t width,
-                                                   int32_t stride) {
-    int8_t outputs[8], *y = p->y;
-    const int32_t step = p->step, whole = left >= at_once;
-    p->count = whole ? (int32_t)((uint32_t)left / (uint32_t)at_once) : 1;
-    left -= p->count * at_once;
-    if (!whole) {
-        p->y = outputs;
-        p->step = 1;
-    }
-    if (at_once == 8) {
-        tt_add_eight(p, stride);
-    } else {
-        tt_add_four(p, width, stride);
-    }
-    if (!whole) {
-        for (int32_t i = 0; i < at_once + left; i++, y += step) { *y = outputs[i]; }
-        p->step = step;
-    }
-    return left;
-}
-
-TT_ALWAYS_INLINE static inline void tt_add_windows(tt_strip *p, int32_t left, int32_t width, int32_t stride) {
-    while (width == 3 && left > 4) { left = tt_add_some(p, left, 8, width, stride); }
-    while (left > 0) { left = tt_add_some(p, left, 4, width, stride); }
+// `count` outputs, fewer than are computed at once, by way of a buffer.
+TT_INNER_LOOP static void tt_add_last_windows(const tt_strip *strip, int32_t width, int32_t stride, int32_t count) {
+    int8_t outputs[8], *y = strip->y;
+    tt_strip p = *strip;
+    p.y = outputs;
+    p.step = p.count = 1;
+    tt_add_windows(&p, width, stride, width == 3 && count > 4 ? 8 : 4);
+    for (int32_t i = 0; i < count; i++, y += strip->step) { *y = outputs[i]; }
 }
 
 #endif

@@ -342,18 +342,17 @@ void tt_conv2d_s8(const void *args) {
     const int same = cells == 1 && win->pad_top == 0 && win->pad_left == 0 && win->y_height == win->x_height &&
                      win->y_width == win->x_width && win->stride_height == 1 && win->stride_width == 1;
     const int one_block = a->block_count == 1 && (inputs & 3) == 0;
-    uint32_t local[LOCAL_WORDS];
-    int32_t room = a->scratch_bytes;
-    uint32_t *weights = a->scratch;
-    if (room < (int32_t)sizeof local && 2 * row * (PIXELS + CHANNELS) + CHANNEL_BYTES <= (int32_t)sizeof local) {
-        room = (int32_t)sizeof local;
-        weights = local;
-    }
     const tt_output output = {a->bias, a->multiplier, a->shift, a->y_zero_point, a->clamp_low, a->clamp_high,
                               a->single_rounding};
+    uint32_t local[LOCAL_WORDS], *weights = a->scratch, *rest = weights + row + CHANNEL_BYTES / 4;
+    int32_t room = a->scratch_bytes - 4 * row - CHANNEL_BYTES;
+    if (room < (int32_t)sizeof local && 2 * row * PIXELS <= (int32_t)sizeof local) {
+        room = (int32_t)sizeof local;
+        rest = local;
+    }
     const work k = {a, output, one_block ? a->blocks[0].weights : 0, cells, inputs, row / 2, same ? pixels * inputs : 0,
-                    weights, (tt_channel *)(weights + row), weights + row + CHANNEL_BYTES / 4};
-    int32_t tile = (room - CHANNEL_BYTES) / (2 * row) - CHANNELS;
+                    weights, (tt_channel *)(weights + row), rest};
+    int32_t tile = room / (2 * row);
     if (tile < pixels) { tile &= ~(PIXELS - 1); }
     for (int32_t first = 0; first < pixels; first += tile) {
         const int32_t count = tt_min(tile, pixels - first);

@@ -50,40 +50,30 @@ static void pack_weights(const group *g) {
 }
 
 // A channel's outputs of the rows in the planes.
-TT_ALWAYS_INLINE static inline void add_windows(const group *g, int32_t lane, int32_t width, int32_t stride) {
+TT_INNER_LOOP static void add_windows(const group *g, int32_t lane) {
     const tt_window *win = &g->args->window;
-    const int32_t taps = stride == 1 ? width - 1 : (width + 1) / 2, pitch = g->pitch, step = g->args->y_channels;
+    const int32_t width = win->kernel_width, stride = win->stride_width, height = win->kernel_height;
+    const int32_t at_once = width == 3 && win->y_width > 4 ? 8 : 4, count = win->y_width / at_once;
+    const int32_t left = win->y_width - count * at_once, done = count * at_once;
+    const int32_t pitch = g->pitch, step = g->args->y_channels, taps = g->taps;
     const int32_t x_step = win->stride_height * pitch, y_step = win->y_width * step;
-    const uint32_t *weights = g->weights + lane * win->kernel_height * taps;
-    int8_t *y = g->args->y + g->oy * y_step + g->channel + lane;
+    const uint32_t *weights = g->weights + lane * height * taps;
     int32_t y0 = g->oy * win->stride_height - win->pad_top;
+    int8_t *y = g->args->y + g->oy * y_step + g->channel + lane;
     const uint32_t *x = g->planes + lane * g->plane + (y0 - g->first_row) * pitch;
-    tt_strip p = {0, 0, 0, 4 * pitch, &g->channels[lane], 0, step, 0};
-    for (int32_t row = 0; row < g->rows; row++, y0 += win->stride_height, x += x_step, y += y_step) {
-        const tt_range rows = tt_inside(y0, win->kernel_height, win->x_height);
+    tt_strip p = {0, 0, 0, 4 * pitch, &g->channels[lane], 0, step, count};
+    for (int32_t row = g->rows; row > 0; row--, y0 += win->stride_height, x += x_step, y += y_step) {
+        const tt_range rows = tt_inside(y0, height, win->x_height);
         p.x = x + rows.first * pitch;
         p.w = weights + rows.first * taps;
         p.w_end = weights + rows.last * taps;
         p.y = y;
-        tt_add_windows(&p, win->y_width, width, stride);
-    }
-}
-
-TT_INNER_LOOP static void windows_3(const group *g, int32_t lane) { add_windows(g, lane, 3, 1); }
-TT_INNER_LOOP static void windows_5(const group *g, int32_t lane) { add_windows(g, lane, 5, 1); }
-TT_INNER_LOOP static void windows_7(const group *g, int32_t lane) { add_windows(g, lane, 7, 1); }
-TT_INNER_LOOP static void windows_3_by_2(const group *g, int32_t lane) { add_windows(g, lane, 3, 2); }
-TT_INNER_LOOP static void windows_5_by_2(const group *g, int32_t lane) { add_windows(g, lane, 5, 2); }
-TT_INNER_LOOP static void windows_7_by_2(const group *g, int32_t lane) { add_windows(g, lane, 7, 2); }
-
-static void finish_plane(const group *g, int32_t lane) {
-    switch (g->args->window.kernel_width + g->args->window.stride_width) {
-        case 4: windows_3(g, lane); break;
-        case 6: windows_5(g, lane); break;
-        case 8: windows_7(g, lane); break;
-        case 5: windows_3_by_2(g, lane); break;
-        case 7: windows_5_by_2(g, lane); break;
-        default: windows_7_by_2(g, lane); break;
+        if (count > 0) { tt_add_windows(&p, width, stride, at_once); }
+        if (left > 0) {
+            p.x += done * stride / 2;
+            p.y += done * step;
+            tt_add_last_windows(&p, width, stride, left);
+        }
     }
 }
 
@@ -109,7 +99,7 @@ static void in_planes(group *g) {
         for (int32_t i = g->first_row; i < end; i++, row += x_row, to += g->pitch) {
             tt_pack_row(&plan, row, a->x_channels, minus_zero, to, g->plane);
         }
-        for (int32_t lane = 0; lane < CHANNELS; lane++) { finish_plane(g, lane); }
+        for (int32_t lane = 0; lane < CHANNELS; lane++) { add_windows(g, lane); }
     }
 }
 
