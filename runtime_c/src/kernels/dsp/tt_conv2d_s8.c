@@ -223,38 +223,43 @@ TT_INNER_LOOP static int32_t expand_channels(const work *k, int32_t co) {
     "bne 1b\n"                                                                                          \
     "3:\t"
 
-// Their outputs, by the two channels behind the weights. x is where they go, w the bytes between pixels there.
-#define STORE(s0, s1)                                                                                   \
-    "strb %[" #s0 "], [%[x]]\n\t"                                                                       \
-    "strb %[" #s1 "], [%[x], #1]\n\t"                                                                   \
-    "add %[x], %[x], %[w]\n\t"
+// Their outputs, by the two channels behind the weights; x0 is where those of the first pixel go.
+#define STORE(s0, s1, s2, s3, advance)                                                                  \
+    "strb %[" #s1 "], [%[x0], %[x1]]\n\t"                                                               \
+    "strb %[" #s2 "], [%[x0], %[x1], lsl #1]\n\t"                                                       \
+    "strb %[" #s3 "], [%[x0], %[w0]]\n\t"                                                               \
+    "strb %[" #s0 "], [%[x0]], #" #advance "\n\t"
 #define EIGHT_OUTPUTS                                                                                   \
     "ldrd %[w0], %[w1], [%[w]]\n\t"                                                                     \
     "ldrd %[x0], %[x1], [%[w], #8]\n\t" TT_OUTPUTS(s0, s1, s2, s3, w0, w1, x0, x1)                      \
     "ldrd %[w0], %[w1], [%[w], #16]\n\t"                                                                \
     "ldrd %[x0], %[x1], [%[w], #24]\n\t" TT_OUTPUTS(s4, s5, s6, s7, w0, w1, x0, x1)                     \
-    "ldr %[x], %[y]\n\t"                                                                                \
-    "ldr %[w], %[step]\n\t" STORE(s0, s4) STORE(s1, s5) STORE(s2, s6) STORE(s3, s7)                     \
-    "str %[x], %[y]\n\t"
+    "ldrd %[x0], %[x1], %[to]\n\t"                                                                      \
+    "ldrd %[w0], %[w1], %[last]\n\t" STORE(s0, s1, s2, s3, 1) STORE(s4, s5, s6, s7, -1)                 \
+    "add %[x0], %[x0], %[x1], lsl #2\n\t"                                                               \
+    "str %[x0], %[to]\n\t"
 
 // Groups of four pixels up to x_end, two channels whose outputs have the fast form. `step` bytes lie between pixels of y.
-TT_ALWAYS_INLINE static inline void two_channels(const uint32_t *x_at, const uint32_t *x_end, const uint32_t *weights,
+TT_ALWAYS_INLINE static inline void two_channels(const uint32_t *x, const uint32_t *x_end, const uint32_t *weights,
                                                  int32_t words, int8_t *y, int32_t step) {
+    struct {
+        int8_t *y;
+        int32_t step;
+    } to = {y, step};
+    const struct {
+        int32_t step;  // from the first pixel to the last one
+        const uint32_t *x_end;
+    } last = {3 * step, x_end};
     const uint32_t *w_end = weights + CHANNELS * words, more = (uint32_t)words / (UNIT / 2) - 1;
-    uint32_t x, w, x0, x1, w0, w1, s0, s1, s2, s3, s4, s5, s6, s7;
-    __asm__ volatile("ldr %[x], %[x_at]\n"
-                     "4:\t"
-                     "ldr %[w], %[weights]\n\t" FOUR_PIXELS
-                     "str %[x], %[x_at]\n\t" EIGHT_OUTPUTS
-                     "ldr %[x], %[x_at]\n\t"
-                     "ldr %[w], %[x_end]\n\t"
-                     "cmp %[x], %[w]\n\t"
+    uint32_t w, x0, x1, w0, w1, s0, s1, s2, s3, s4, s5, s6, s7;
+    __asm__ volatile("4:\t"
+                     "ldr %[w], %[weights]\n\t" FOUR_PIXELS EIGHT_OUTPUTS
+                     "cmp %[x], %[w1]\n\t"
                      "bne 4b"
-                     : [x] "=&r"(x), [w] "=&r"(w), [x0] "=&r"(x0), [x1] "=&r"(x1), [w0] "=&r"(w0), [w1] "=&r"(w1),
+                     : [x] "+&r"(x), [w] "=&r"(w), [x0] "=&r"(x0), [x1] "=&r"(x1), [w0] "=&r"(w0), [w1] "=&r"(w1),
                        [s0] "=&r"(s0), [s1] "=&r"(s1), [s2] "=&r"(s2), [s3] "=&r"(s3), [s4] "=&r"(s4),
-                       [s5] "=&r"(s5), [s6] "=&r"(s6), [s7] "=&r"(s7), [x_at] "+m"(x_at), [y] "+m"(y)
-                     : [x_end] "m"(x_end), [weights] "m"(weights), [w_end] "m"(w_end), [more] "m"(more),
-                       [step] "m"(step)
+                       [s5] "=&r"(s5), [s6] "=&r"(s6), [s7] "=&r"(s7), [to] "+m"(to)
+                     : [weights] "m"(weights), [w_end] "m"(w_end), [more] "m"(more), [last] "m"(last)
                      : "cc", "memory");
 }
 
