@@ -7,7 +7,7 @@
 #include "tinytrain/kernels/conv2d.h"
 #include "tinytrain/window.h"
 
-enum { PIXELS = 4, CHANNELS = 2, UNIT = 8, LOCAL_WORDS = 96, CHANNEL_BYTES = CHANNELS * 16 };
+enum { PIXELS = 4, CHANNELS = 2, FEWEST_INPUTS = 8, LOCAL_WORDS = 96, CHANNEL_BYTES = CHANNELS * 16 };
 
 typedef struct work {
     const tt_conv2d_s8_args *args;
@@ -15,7 +15,7 @@ typedef struct work {
     const int8_t *whole; // the weights, where they lie in one block, in whole words for each channel
     int32_t cells;       // of a window
     int32_t inputs;      // of one output
-    int32_t words;       // half as many, rounded up to whole units: of an expanded pixel
+    int32_t words;       // half as many, rounded up to an even number: of an expanded pixel
     int32_t contiguous;  // bytes of x, where the inputs of an output follow those of the one before; else 0
     uint32_t *weights;   // [words, CHANNELS] pairs
     tt_channel *channels;  // [CHANNELS], behind the weights
@@ -50,20 +50,35 @@ TT_INNER_LOOP static void gather_inside(const tt_conv2d_s8_args *a, int32_t y0, 
     }
 }
 
-// The inputs of an output pixel one after the other.
-static void gather(const tt_conv2d_s8_args *a, int32_t pixel, int8_t *to) {
-    const tt_window *win = &a->window;
-    const int32_t oy = pixel / win->y_width, ox = pixel - oy * win->y_width;
-    const int32_t y0 = oy * win->stride_height - win->pad_top, x0 = ox * win->stride_width - win->pad_left;
-    const int32_t kernel_height = win->kernel_height, kernel_width = win->kernel_width;
-    if (y0 < 0 || x0 < 0 || y0 + kernel_height > win->x_height || x0 + kernel_width > win->x_width) {
-        gather_inside(a, y0, x0, to);
+// Rows of a window inside the image. Three words, two of which may overlap, hold three cells of three or four channels.
+TT_ALWAYS_INLINE static inline void copy_rows(int8_t *to, const int8_t *from, int32_t pitch, int32_t width, int32_t rows) {
+    if (width < 8 || width > 12) {
+        for (; rows > 0; rows--, from += pitch, to += width) { copy(to, from, width); }
         return;
     }
+    for (; rows > 0; rows--, from += pitch, to += width) {
+        const uint32_t first = tt_load_bytes(from), second = tt_load_bytes(from + 4);
+        const uint32_t last = tt_load_bytes(from + width - 4);
+        memcpy(to, &first, 4);
+        memcpy(to + 4, &second, 4);
+        memcpy(to + width - 4, &last, 4);
+    }
+}
+
+// The inputs of `count` output pixels, of each one after the other, `row` bytes from one pixel to the next.
+TT_INNER_LOOP static void gather(const tt_conv2d_s8_args *a, int32_t pixel, int32_t count, int32_t row, int8_t *to) {
+    const tt_window *win = &a->window;
+    const int32_t kernel_height = win->kernel_height, kernel_width = win->kernel_width;
     const int32_t pitch = win->x_width * a->x_channels, width = kernel_width * a->x_channels;
-    const int8_t *from = a->x + y0 * pitch + x0 * a->x_channels;
-    for (const int8_t *end = from + kernel_height * pitch; from != end; from += pitch, to += width) {
-        copy(to, from, width);
+    int32_t oy = pixel / win->y_width, ox = pixel - oy * win->y_width;
+    for (; count > 0; count--, to += row) {
+        const int32_t y0 = oy * win->stride_height - win->pad_top, x0 = ox * win->stride_width - win->pad_left;
+        if (y0 < 0 || x0 < 0 || y0 + kernel_height > win->x_height || x0 + kernel_width > win->x_width) {
+            gather_inside(a, y0, x0, to);
+        } else {
+            copy_rows(to, a->x + y0 * pitch + x0 * a->x_channels, pitch, width, kernel_height);
+        }
+        if (++ox == win->y_width) { ox = 0, oy++; }
     }
 }
 
@@ -99,7 +114,7 @@ TT_INNER_LOOP static void expand_pixels(const work *k, int32_t first, int32_t co
         if ((first + step - 1) * k->inputs + row > k->contiguous) {
             int8_t *room = (int8_t *)k->weights;
             pitch = row;
-            for (int32_t i = 0; i < step; i++) { gather(k->args, first + i, room + i * pitch); }
+            gather(k->args, first, step, pitch, room);
             x = room;
         }
         if (step == PIXELS) {
@@ -207,17 +222,21 @@ TT_INNER_LOOP static int32_t expand_channels(const work *k, int32_t co) {
     MAC(s0, x0, w0) MAC(s4, x0, w1) MAC(s1, x1, w0) MAC(s5, x1, w1)                \
     "ldrd %[x0], %[x1], [%[x]], #8\n\t"                                            \
     MAC(s2, x0, w0) MAC(s6, x0, w1) MAC(s3, x1, w0) MAC(s7, x1, w1)
-#define UNIT_OF(MAC) PAIRS(MAC) PAIRS(ADD) PAIRS(ADD) PAIRS(ADD)
+#define UNIT PAIRS(ADD) PAIRS(ADD) PAIRS(ADD) PAIRS(ADD)
 
-// All the inputs of four pixels. No register is left for their number; halved, it says whether it is odd, or was one.
+// All the inputs of four pixels, whose number is a multiple of 4. No register is left for what comes after the first
+// 4: doubled, `more` says by its sign that no other 4 make a unit with them, then by its carry that the number of units
+// left is odd, or, where it is zero, that none is left.
 #define FOUR_PIXELS                                                                                     \
-    UNIT_OF(SET)                                                                                        \
+    PAIRS(SET) PAIRS(ADD)                                                                               \
     "ldr %[x0], %[more]\n\t"                                                                            \
-    "lsrs %[x0], %[x0], #1\n\t"                                                                         \
+    "lsls %[x0], %[x0], #1\n\t"                                                                         \
+    "bmi 5f\n\t" PAIRS(ADD) PAIRS(ADD)                                                                  \
+    "5:\t"                                                                                              \
     "bcs 2f\n\t"                                                                                        \
     "beq 3f\n"                                                                                          \
-    "1:\t" UNIT_OF(ADD)                                                                                 \
-    "2:\t" UNIT_OF(ADD)                                                                                 \
+    "1:\t" UNIT                                                                                         \
+    "2:\t" UNIT                                                                                         \
     "ldr %[x0], %[w_end]\n\t"                                                                           \
     "cmp %[w], %[x0]\n\t"                                                                               \
     "bne 1b\n"                                                                                          \
@@ -250,7 +269,8 @@ TT_ALWAYS_INLINE static inline void two_channels(const uint32_t *x, const uint32
         int32_t step;  // from the first pixel to the last one
         const uint32_t *x_end;
     } last = {3 * step, x_end};
-    const uint32_t *w_end = weights + CHANNELS * words, more = (uint32_t)words / (UNIT / 2) - 1;
+    const uint32_t half = ((uint32_t)words >> 1) & 1, units = ((uint32_t)words >> 2) + half - 1;
+    const uint32_t *w_end = weights + CHANNELS * words, more = units << 31 | half << 30 | units >> 1;
     uint32_t w, x0, x1, w0, w1, s0, s1, s2, s3, s4, s5, s6, s7;
     __asm__ volatile("4:\t"
                      "ldr %[w], %[weights]\n\t" FOUR_PIXELS EIGHT_OUTPUTS
@@ -343,7 +363,7 @@ void tt_conv2d_s8(const void *args) {
     const tt_conv2d_s8_args *a = args;
     const tt_window *win = &a->window;
     const int32_t cells = win->kernel_height * win->kernel_width, pixels = win->y_height * win->y_width;
-    const int32_t inputs = cells * a->x_channels, row = (int32_t)((uint32_t)(inputs + UNIT - 1) & ~(UNIT - 1U));
+    const int32_t inputs = cells * a->x_channels, row = tt_max(FEWEST_INPUTS, (inputs + 3) & ~3);
     const int same = cells == 1 && win->pad_top == 0 && win->pad_left == 0 && win->y_height == win->x_height &&
                      win->y_width == win->x_width && win->stride_height == 1 && win->stride_width == 1;
     const int one_block = a->block_count == 1 && (inputs & 3) == 0;
