@@ -5,6 +5,7 @@
 #define TINYTRAIN_DSP_WINDOWS_H
 
 #include "tinytrain/dsp_output.h"
+#include "tinytrain/dsp_planes.h"
 
 // Outputs next to each other. Instructions that set or add to a sum: both products of a pair of pixels and a pair of
 // taps, or those of the second pixel and first tap, of the first pixel and second tap, of the firsts of both.
@@ -23,14 +24,12 @@
 // A window's row of eight outputs, 3 wide, or of four. Taps for stride 1: 0 and 1, 1 and 2, 2 and 3 and so on; for stride
 // 2: 0 and 1, 2 and 3 and so on, the last one alone. FIRST and HIGH1 set a sum in a window's first row.
 #define EIGHT_3(FIRST, HIGH1)                                                                                   \
-    TAPS(w0, w1)                                                                                                \
     LOAD_TWO(x0, x1, 0) FIRST(s0, x0, w0) HIGH1(s1, x0, w0) LAST(s0, x1, w1) PAIR(s1, x1, w1)                   \
     FIRST(s2, x1, w0) HIGH1(s3, x1, w0)                                                                         \
     LOAD_TWO(x0, x1, 8) LAST(s2, x0, w1) PAIR(s3, x0, w1) FIRST(s4, x0, w0) HIGH1(s5, x0, w0)                   \
     LAST(s4, x1, w1) PAIR(s5, x1, w1) FIRST(s6, x1, w0) HIGH1(s7, x1, w0)                                       \
     LOAD(x0, 16) LAST(s6, x0, w1) PAIR(s7, x0, w1)
 #define EIGHT_3_BY_2(FIRST, HIGH1)                                                                              \
-    TAPS(w0, w1)                                                                                                \
     LOAD_TWO(x0, x1, 0) FIRST(s0, x0, w0) LOW(s0, x1, w1) FIRST(s1, x1, w0)                                     \
     LOAD_TWO(x0, x1, 8) LOW(s1, x0, w1) FIRST(s2, x0, w0) LOW(s2, x1, w1) FIRST(s3, x1, w0)                     \
     LOAD_TWO(x0, x1, 16) LOW(s3, x0, w1) FIRST(s4, x0, w0) LOW(s4, x1, w1) FIRST(s5, x1, w0)                    \
@@ -69,74 +68,174 @@
     LOAD_TWO(x0, x1, 16) LOW(s1, x0, x2) PAIR(s2, x0, w2) LOW(s2, x1, x2) PAIR(s3, x0, w1) PAIR(s3, x1, w2)     \
     LOAD(x0, 24) LOW(s3, x0, x2)
 
-// Outputs of a row of a plane: `count` times four or eight.
+// Outputs of four channels: in `rows` rows, from y on, `count` times eight or four next to each other, or fewer than four.
 typedef struct tt_strip {
-    const uint32_t *x;            // the first output's window
-    const uint32_t *w, *w_end;    // the window's rows inside the image
-    int32_t pitch_bytes;
-    const tt_channel *channel;
+    const uint32_t *x;            // the first row in the first plane, where the first window begins
+    const uint32_t *weights;      // [TT_PLANES, height, taps]
+    const tt_channel *channels;
     int8_t *y;
-    int32_t step, count;
+    int32_t rows, y0, stride;     // y0: the row of the image that the first row's windows begin at
+    int32_t first_row, end_row;   // of the image in the planes
+    int32_t height, taps;         // of a window; words of a row of taps
+    int32_t plane, pitch, x_row;  // bytes of a plane, of a row in it, from a window to the one of the next row
+    int32_t y_row, step;          // bytes of a row of y, from an output to the next one of the channel
+    int32_t count, outputs;
 } tt_strip;
 
-// ROW: one of the above, NEXT and MORE: to the next row of the window, and whether there is one. ALL: what TT_OUTPUTS does.
-#define OUTPUTS_OF(ROW, NEXT, MORE, ALL, STORE, x_bytes)                                                        \
-    "1:\t"                                                                                                      \
-    "ldr %[x], %[x_of]\n\t"                                                                                     \
-    "ldr %[w], %[w_of]\n\t" ROW(SET_PAIR, SET_HIGH) MORE                                                        \
-    "beq 3f\n"                                                                                                  \
-    "2:\t" NEXT ROW(PAIR, HIGH) MORE                                                                            \
-    "bne 2b\n"                                                                                                  \
-    "3:\t"                                                                                                      \
-    "ldr %[x1], %[channel]\n\t"                                                                                 \
-    "ldrd %[w0], %[w1], [%[x1]]\n\t"                                                                            \
-    "ldrd %[x0], %[x1], [%[x1], #8]\n\t" ALL                                                                    \
-    "ldr %[x], %[y]\n\t"                                                                                        \
-    "ldr %[w], %[step]\n\t" STORE                                                                               \
-    "str %[x], %[y]\n\t"                                                                                        \
-    "ldr %[x], %[x_of]\n\t"                                                                                     \
-    "ldr %[w], %[count]\n\t"                                                                                    \
-    "add %[x], %[x], #" #x_bytes "\n\t"                                                                         \
-    "str %[x], %[x_of]\n\t"                                                                                     \
-    "subs %[w], %[w], #1\n\t"                                                                                   \
-    "str %[w], %[count]\n\t"                                                                                    \
-    "bne 1b"
+// Two words of an asm statement's frame: no register is left for what the sums do not need all the time.
+typedef struct tt_frame {
+    int32_t first, second;
+} tt_frame;
+
+typedef struct tt_frame_place {
+    const void *at;
+    int32_t value;
+} tt_frame_place;
+
+// From row y0 of the image on: how many rows of outputs, at most `left`, whose whole window is there; else one.
+static inline int32_t tt_rows_alike(const tt_strip *s, int32_t y0, int32_t left) {
+    if (y0 < s->first_row || y0 + s->height > s->end_row) { return 1; }
+    return tt_min(left, (s->end_row - s->height - y0) / s->stride + 1);
+}
+
+// A row of the image in a plane.
+static inline const uint32_t *tt_row_at(const tt_strip *s, int32_t row, int32_t lane) {
+    return (const uint32_t *)(const void *)((const int8_t *)s->x + (row - s->first_row) * s->pitch + lane * s->plane);
+}
+
+// The taps for a row of the image, of a window of three rows that begins at row y0.
+static inline tt_frame tt_taps_of(const tt_strip *s, const uint32_t *weights, int32_t y0, int32_t row) {
+    tt_frame taps = {0, 0};
+    if (row >= y0 && row < y0 + 3 && row < s->end_row) {
+        taps.first = (int32_t)weights[2 * (row - y0)];
+        taps.second = (int32_t)weights[2 * (row - y0) + 1];
+    }
+    return taps;
+}
+
 #define EACH(STEP, ...)                                                                                         \
     STEP(s0, __VA_ARGS__) STEP(s1, __VA_ARGS__) STEP(s2, __VA_ARGS__) STEP(s3, __VA_ARGS__)                     \
     STEP(s4, __VA_ARGS__) STEP(s5, __VA_ARGS__) STEP(s6, __VA_ARGS__) STEP(s7, __VA_ARGS__)
 #define ALL_EIGHT EACH(TT_TOTAL, w0) EACH(TT_SCALE, w0, w1, x0) EACH(TT_SHIFT, x1) EACH(TT_SATURATE)
-#define ALL_FOUR TT_OUTPUTS(s0, s1, s2, s3, w0, w1, x0, x1)
-#define STORE_TWO(a, b)                   \
-    "strb %[" #a "], [%[x]]\n\t"          \
-    "strb %[" #b "], [%[x], %[w]]\n\t"    \
-    "add %[x], %[x], %[w], lsl #1\n\t"
-#define REGISTERS                                                                                                     \
-    [x_of] "+m"(p.x), [y] "+m"(p.y), [count] "+m"(p.count), [x] "=&r"(x), [w] "=&r"(w), [x0] "=&r"(x0),               \
-    [x1] "=&r"(x1), [w0] "=&r"(w0), [w1] "=&r"(w1), [s0] "=&r"(s0), [s1] "=&r"(s1), [s2] "=&r"(s2), [s3] "=&r"(s3)
-#define ARGUMENTS [w_of] "m"(p.w), [channel] "m"(p.channel), [step] "m"(p.step)
+#define FROM(a, b, pair) "ldrd %[" #a "], %[" #b "], %[" #pair "]\n\t"
+#define STORE_FOUR(s0, s1, s2, s3)                   \
+    "strb %[" #s0 "], [%[x0]]\n\t"                   \
+    "strb %[" #s1 "], [%[x0], %[x1]]\n\t"            \
+    "strb %[" #s2 "], [%[x0], %[x1], lsl #1]\n\t"    \
+    "strb %[" #s3 "], [%[x0], %[w0]]\n\t"            \
+    "add %[x0], %[x0], %[x1], lsl #2\n\t"
 
-
-// No register is left for what the eight sums do not need all the time; sp is the base of everything else.
+// Windows of three rows. Where one of them is outside the image, its taps are zeros, and the three rows any that are near.
+#define THREE_ROWS(ROW)                                                                                         \
+    "1:\t" FROM(w0, w1, taps0) ROW(SET_PAIR, SET_HIGH)                                                          \
+    "add %[x], %[x], %[pitch]\n\t" FROM(w0, w1, taps1) ROW(PAIR, HIGH)                                          \
+    "add %[x], %[x], %[pitch]\n\t" FROM(w0, w1, taps2) ROW(PAIR, HIGH)                                          \
+    FROM(w0, w1, scale) FROM(x0, x1, shift) ALL_EIGHT                                                           \
+    FROM(x0, w0, to) FROM(x1, w1, steps) STORE_FOUR(s0, s1, s2, s3) STORE_FOUR(s4, s5, s6, s7)                  \
+    "str %[x0], %[to]\n\t"                                                                                      \
+    "add %[x], %[x], %[w1]\n\t"                                                                                 \
+    "ldr %[w0], %[count]\n\t"                                                                                   \
+    "subs %[w0], %[w0], #1\n\t"                                                                                 \
+    "str %[w0], %[count]\n\t"                                                                                   \
+    "bne 1b\n\t" FROM(w0, w1, rows) FROM(s0, s1, again)                                                         \
+    "add %[x], %[x], %[w1]\n\t"                                                                                 \
+    "add %[x0], %[x0], %[s1]\n\t"                                                                               \
+    "str %[x0], %[to]\n\t"                                                                                      \
+    "str %[s0], %[count]\n\t"                                                                                   \
+    "subs %[w0], %[w0], #1\n\t"                                                                                 \
+    "str %[w0], %[rows]\n\t"                                                                                    \
+    "bne 1b"
 #define EIGHT_AT_ONCE(NAME, ROW, x_bytes)                                                                             \
-    TT_INNER_LOOP static void NAME(const tt_strip *strip) {                                                           \
-        tt_strip p = *strip;                                                                                          \
-        uint32_t x, w, x0, x1, w0, w1, s0, s1, s2, s3, s4, s5, s6, s7;                                                \
-        __asm__ volatile(OUTPUTS_OF(ROW, "ldr %[x1], %[pitch]\n\tadd %[x], %[x], %[x1]\n\t",                          \
-                                    "ldr %[x1], %[end]\n\tcmp %[w], %[x1]\n\t", ALL_EIGHT,                            \
-                                    STORE_TWO(s0, s1) STORE_TWO(s2, s3) STORE_TWO(s4, s5) STORE_TWO(s6, s7), x_bytes) \
-                         : REGISTERS, [s4] "=&r"(s4), [s5] "=&r"(s5), [s6] "=&r"(s6), [s7] "=&r"(s7)                  \
-                         : ARGUMENTS, [pitch] "m"(p.pitch_bytes), [end] "m"(p.w_end)                                  \
-                         : "cc", "memory");                                                                           \
+    TT_INNER_LOOP static void NAME(const tt_strip *s) {                                                               \
+        const int32_t pitch = s->pitch, step = s->step, all = s->count, x_extra = s->x_row - all * x_bytes;           \
+        const tt_frame steps = {step, x_bytes - 2 * pitch}, again = {all, s->y_row - 8 * all * step};                 \
+        int32_t y0 = s->y0;                                                                                           \
+        int8_t *y = s->y;                                                                                             \
+        for (int32_t left = s->rows, alike; left > 0; left -= alike, y0 += alike * s->stride, y += alike * s->y_row) { \
+            const int32_t at = tt_max(tt_min(y0, s->end_row - 3), s->first_row);                                      \
+            alike = tt_rows_alike(s, y0, left);                                                                       \
+            for (int32_t lane = 0; lane < TT_PLANES; lane++) {                                                        \
+                const tt_channel *c = s->channels + lane;                                                             \
+                const tt_frame scale = {c->twice_bias, c->multiplier}, shift = {c->addend, c->right};                 \
+                const uint32_t *x = tt_row_at(s, at, lane), *w = s->weights + 6 * lane;                               \
+                const tt_frame taps0 = tt_taps_of(s, w, y0, at), taps1 = tt_taps_of(s, w, y0, at + 1);                \
+                const tt_frame taps2 = tt_taps_of(s, w, y0, at + 2);                                                  \
+                tt_frame rows = {alike, x_extra};                                                                     \
+                tt_frame_place to = {y + lane, 3 * step};                                                             \
+                int32_t count = all;                                                                                  \
+                uint32_t x0, x1, w0, w1, s0, s1, s2, s3, s4, s5, s6, s7;                                              \
+                __asm__ volatile(THREE_ROWS(ROW)                                                                      \
+                                 : [x] "+&r"(x), [to] "+m"(to), [rows] "+m"(rows), [count] "+m"(count),               \
+                                   [x0] "=&r"(x0), [x1] "=&r"(x1), [w0] "=&r"(w0), [w1] "=&r"(w1), [s0] "=&r"(s0),    \
+                                   [s1] "=&r"(s1), [s2] "=&r"(s2), [s3] "=&r"(s3), [s4] "=&r"(s4), [s5] "=&r"(s5),    \
+                                   [s6] "=&r"(s6), [s7] "=&r"(s7)                                                     \
+                                 : [pitch] "r"(pitch), [taps0] "m"(taps0), [taps1] "m"(taps1), [taps2] "m"(taps2),    \
+                                   [scale] "m"(scale), [shift] "m"(shift), [steps] "m"(steps), [again] "m"(again)     \
+                                 : "cc", "memory");                                                                   \
+            }                                                                                                         \
+        }                                                                                                             \
     }
+
+// Windows of any number of rows, those inside the image. Where fewer than four outputs are wanted, others lie where the
+// last of them will.
+#define ALL_ROWS(ROW, x_bytes)                                                                                  \
+    "1:\t"                                                                                                      \
+    "ldr %[x], %[from]\n\t"                                                                                     \
+    "ldr %[w], %[w_of]\n\t" ROW(SET_PAIR, SET_HIGH)                                                             \
+    "cmp %[w], %[end]\n\t"                                                                                      \
+    "beq 3f\n"                                                                                                  \
+    "2:\t"                                                                                                      \
+    "add %[x], %[x], %[pitch]\n\t" ROW(PAIR, HIGH)                                                              \
+    "cmp %[w], %[end]\n\t"                                                                                      \
+    "bne 2b\n"                                                                                                  \
+    "3:\t" FROM(w0, w1, scale) FROM(x0, x1, shift) TT_OUTPUTS(s0, s1, s2, s3, w0, w1, x0, x1)                   \
+    FROM(x0, x1, to) FROM(w0, w1, near)                                                                         \
+    "strb %[s3], [%[x0], %[x1]]\n\t"                                                                            \
+    "strb %[s2], [%[x0], %[w1]]\n\t"                                                                            \
+    "strb %[s1], [%[x0], %[w0]]\n\t"                                                                            \
+    "strb %[s0], [%[x0]]\n\t"                                                                                   \
+    "add %[x0], %[x0], %[w0], lsl #2\n\t"                                                                       \
+    "str %[x0], %[to]\n\t" FROM(x1, w0, from)                                                                   \
+    "add %[x1], %[x1], #" #x_bytes "\n\t"                                                                       \
+    "subs %[w0], %[w0], #1\n\t"                                                                                 \
+    "strd %[x1], %[w0], %[from]\n\t"                                                                            \
+    "bne 1b\n\t" FROM(w0, w1, rows) FROM(s0, s1, again)                                                         \
+    "add %[x1], %[x1], %[w1]\n\t"                                                                               \
+    "strd %[x1], %[s0], %[from]\n\t"                                                                            \
+    "add %[x0], %[x0], %[s1]\n\t"                                                                               \
+    "str %[x0], %[to]\n\t"                                                                                      \
+    "subs %[w0], %[w0], #1\n\t"                                                                                 \
+    "str %[w0], %[rows]\n\t"                                                                                    \
+    "bne 1b"
 #define FOUR_AT_ONCE(NAME, ROW, x_bytes)                                                                              \
-    TT_INNER_LOOP static void NAME(const tt_strip *strip) {                                                           \
-        tt_strip p = *strip;                                                                                          \
-        uint32_t x, w, x0, x1, x2, w0, w1, w2, s0, s1, s2, s3;                                                        \
-        __asm__ volatile(OUTPUTS_OF(ROW, "add %[x], %[x], %[pitch]\n\t", "cmp %[w], %[end]\n\t", ALL_FOUR,            \
-                                    STORE_TWO(s0, s1) STORE_TWO(s2, s3), x_bytes)                                     \
-                         : REGISTERS, [x2] "=&r"(x2), [w2] "=&r"(w2)                                                  \
-                         : ARGUMENTS, [pitch] "r"(p.pitch_bytes), [end] "r"(p.w_end)                                  \
-                         : "cc", "memory");                                                                           \
+    TT_INNER_LOOP static void NAME(const tt_strip *s) {                                                               \
+        const int32_t pitch = s->pitch, all = s->count, last = s->outputs - 1, far = last * s->step;                  \
+        const int32_t x_extra = s->x_row - all * x_bytes, taps = s->taps, plane = s->height * taps;                   \
+        const tt_frame near = {tt_min(1, last) * s->step, tt_min(2, last) * s->step};                                 \
+        const tt_frame again = {all, s->y_row - 4 * all * near.first};                                                \
+        int32_t y0 = s->y0;                                                                                           \
+        int8_t *y = s->y;                                                                                             \
+        for (int32_t left = s->rows, alike; left > 0; left -= alike, y0 += alike * s->stride, y += alike * s->y_row) { \
+            const int32_t at = tt_max(y0, s->first_row), before = (at - y0) * taps;                                   \
+            const int32_t inside = tt_min(s->height, s->end_row - y0) * taps;                                         \
+            const uint32_t *weights = s->weights;                                                                     \
+            alike = tt_rows_alike(s, y0, left);                                                                       \
+            for (int32_t lane = 0; lane < TT_PLANES; lane++, weights += plane) {                                      \
+                const tt_channel *c = s->channels + lane;                                                             \
+                const tt_frame scale = {c->twice_bias, c->multiplier}, shift = {c->addend, c->right};                 \
+                const uint32_t *w_of = weights + before, *end = weights + inside;                                     \
+                tt_frame_place from = {tt_row_at(s, at, lane), all}, to = {y + lane, far};                            \
+                tt_frame rows = {alike, x_extra};                                                                     \
+                uint32_t x, w, x0, x1, x2, w0, w1, w2, s0, s1, s2, s3;                                                \
+                __asm__ volatile(ALL_ROWS(ROW, x_bytes)                                                               \
+                                 : [to] "+m"(to), [from] "+m"(from), [rows] "+m"(rows), [x] "=&r"(x), [w] "=&r"(w),   \
+                                   [x0] "=&r"(x0), [x1] "=&r"(x1), [x2] "=&r"(x2), [w0] "=&r"(w0), [w1] "=&r"(w1),    \
+                                   [w2] "=&r"(w2), [s0] "=&r"(s0), [s1] "=&r"(s1), [s2] "=&r"(s2), [s3] "=&r"(s3)     \
+                                 : [pitch] "r"(pitch), [end] "r"(end), [w_of] "m"(w_of), [scale] "m"(scale),          \
+                                   [shift] "m"(shift), [near] "m"(near), [again] "m"(again)                           \
+                                 : "cc", "memory");                                                                   \
+            }                                                                                                         \
+        }                                                                                                             \
     }
 EIGHT_AT_ONCE(tt_eight_3, EIGHT_3, 16)
 EIGHT_AT_ONCE(tt_eight_3_by_2, EIGHT_3_BY_2, 32)
@@ -147,27 +246,19 @@ FOUR_AT_ONCE(tt_four_3_by_2, FOUR_3_BY_2, 16)
 FOUR_AT_ONCE(tt_four_5_by_2, FOUR_5_BY_2, 16)
 FOUR_AT_ONCE(tt_four_7_by_2, FOUR_7_BY_2, 16)
 
-static inline void tt_add_windows(const tt_strip *p, int32_t width, int32_t stride, int32_t at_once) {
-    switch (width + stride * 8 + at_once * 4) {
-        case 3 + 8 + 32: tt_eight_3(p); break;
-        case 3 + 16 + 32: tt_eight_3_by_2(p); break;
-        case 3 + 8 + 16: tt_four_3(p); break;
-        case 5 + 8 + 16: tt_four_5(p); break;
-        case 7 + 8 + 16: tt_four_7(p); break;
-        case 3 + 16 + 16: tt_four_3_by_2(p); break;
-        case 5 + 16 + 16: tt_four_5_by_2(p); break;
-        default: tt_four_7_by_2(p); break;
+// Windows of any height, or of three rows where eight outputs are wanted at once. Every call is one that a stack's bound
+// can see.
+static inline void tt_add_strip(const tt_strip *s, int32_t width, int32_t stride) {
+    switch (width + stride * 8 + s->outputs / 8 * 64) {
+        case 3 + 8 + 64: tt_eight_3(s); break;
+        case 3 + 16 + 64: tt_eight_3_by_2(s); break;
+        case 3 + 8: tt_four_3(s); break;
+        case 5 + 8: tt_four_5(s); break;
+        case 7 + 8: tt_four_7(s); break;
+        case 3 + 16: tt_four_3_by_2(s); break;
+        case 5 + 16: tt_four_5_by_2(s); break;
+        default: tt_four_7_by_2(s); break;
     }
-}
-
-// `count` outputs, fewer than are computed at once, by way of a buffer.
-TT_INNER_LOOP static void tt_add_last_windows(const tt_strip *strip, int32_t width, int32_t stride, int32_t count) {
-    int8_t outputs[8], *y = strip->y;
-    tt_strip p = *strip;
-    p.y = outputs;
-    p.step = p.count = 1;
-    tt_add_windows(&p, width, stride, width == 3 && count > 4 ? 8 : 4);
-    for (int32_t i = 0; i < count; i++, y += strip->step) { *y = outputs[i]; }
 }
 
 #endif

@@ -23,7 +23,6 @@ typedef struct group {
     int32_t taps;                   // pairs of taps in a row of a window
     uint32_t *planes;               // [CHANNELS, rows, pitch]
     int32_t pitch, most_rows;       // words of a row; rows that there is room for
-    int32_t plane;                  // words of a plane
     int32_t first_row;              // of the image in the planes
     int32_t oy, rows;               // of outputs
 } group;
@@ -49,32 +48,30 @@ static void pack_weights(const group *g) {
     }
 }
 
-// A channel's outputs of the rows in the planes.
-TT_INNER_LOOP static void add_windows(const group *g, int32_t lane) {
-    const tt_window *win = &g->args->window;
-    const int32_t width = win->kernel_width, stride = win->stride_width, height = win->kernel_height;
-    const int32_t at_once = width == 3 && win->y_width > 4 ? 8 : 4, count = win->y_width / at_once;
-    const int32_t left = win->y_width - count * at_once, done = count * at_once;
-    const int32_t pitch = g->pitch, step = g->args->y_channels, taps = g->taps;
-    const int32_t x_step = win->stride_height * pitch, y_step = win->y_width * step;
-    const uint32_t *weights = g->weights + lane * height * taps;
-    int32_t y0 = g->oy * win->stride_height - win->pad_top;
-    int8_t *y = g->args->y + g->oy * y_step + g->channel + lane;
-    const uint32_t *x = g->planes + lane * g->plane + (y0 - g->first_row) * pitch;
-    tt_strip p = {0, 0, 0, 4 * pitch, &g->channels[lane], 0, step, count};
-    for (int32_t row = g->rows; row > 0; row--, y0 += win->stride_height, x += x_step, y += y_step) {
-        const tt_range rows = tt_inside(y0, height, win->x_height);
-        p.x = x + rows.first * pitch;
-        p.w = weights + rows.first * taps;
-        p.w_end = weights + rows.last * taps;
-        p.y = y;
-        if (count > 0) { tt_add_windows(&p, width, stride, at_once); }
-        if (left > 0) {
-            p.x += done * stride / 2;
-            p.y += done * step;
-            tt_add_last_windows(&p, width, stride, left);
-        }
+// Outputs of the rows in the planes up to row `end` of the image: eight at a time, then four, then what is left.
+static void add_windows(const group *g, int32_t y0, int32_t end) {
+    const tt_depthwise_conv2d_s8_args *a = g->args;
+    const tt_window *win = &a->window;
+    const int32_t width = win->y_width, stride = win->stride_width, step = a->y_channels, y_row = width * step;
+    const int32_t taps = win->kernel_width, height = win->kernel_height, pitch = (int32_t)sizeof(uint32_t) * g->pitch;
+    const int32_t eights = taps == 3 && height == 3 && win->x_height >= 3 ? (int32_t)((uint32_t)width >> 3) : 0;
+    const int32_t fours = (int32_t)((uint32_t)width >> 2) - 2 * eights;
+    tt_strip s = {g->planes, g->weights, g->channels, a->y + g->oy * y_row + g->channel, g->rows, y0,
+                  win->stride_height, g->first_row, end, height, g->taps, (end - g->first_row) * pitch, pitch,
+                  pitch * win->stride_height, y_row, step, eights, 8};
+    if (eights > 0) {
+        tt_add_strip(&s, taps, stride);
+        s.x += eights * 4 * stride;
+        s.y += eights * 8 * step;
     }
+    s.count = fours, s.outputs = 4;
+    if (fours > 0) {
+        tt_add_strip(&s, taps, stride);
+        s.x += fours * 2 * stride;
+        s.y += fours * 4 * step;
+    }
+    s.count = 1, s.outputs = width & 3;
+    if (s.outputs > 0) { tt_add_strip(&s, taps, stride); }
 }
 
 // As many rows of outputs at a time as there is room for rows of the image.
@@ -93,13 +90,13 @@ static void in_planes(group *g) {
         const int32_t y0 = g->oy * win->stride_height - win->pad_top;
         const int32_t end = tt_min(y0 + (g->rows - 1) * win->stride_height + win->kernel_height, win->x_height);
         g->first_row = tt_max(y0, 0);
-        g->plane = (end - g->first_row) * g->pitch;
+        const int32_t plane = (end - g->first_row) * g->pitch;
         const int8_t *row = a->x + g->first_row * x_row + g->channel;
         uint32_t *to = g->planes;
         for (int32_t i = g->first_row; i < end; i++, row += x_row, to += g->pitch) {
-            tt_pack_row(&plan, row, a->x_channels, minus_zero, to, g->plane);
+            tt_pack_row(&plan, row, a->x_channels, minus_zero, to, plane);
         }
-        for (int32_t lane = 0; lane < CHANNELS; lane++) { add_windows(g, lane); }
+        add_windows(g, y0, end);
     }
 }
 
@@ -232,7 +229,7 @@ void tt_depthwise_conv2d_s8(const void *args) {
     const int small = a->scratch_bytes < (int32_t)sizeof local;
     const int32_t words = small ? LOCAL_WORDS : a->scratch_bytes / 4;
     group g = {a, {a->bias, a->multiplier, a->shift, a->y_zero_point, a->clamp_low, a->clamp_high, a->single_rounding},
-               0, 0, {{0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}}, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+               0, 0, {{0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}}, 0, 0, 0, 0, 0, 0, 0, 0};
     const int planes = divide(&g, small ? local : a->scratch, words);
     for (int32_t i = 0; i < a->block_count; i++) {
         g.block = &a->blocks[i];
