@@ -38,30 +38,39 @@ TT_ALWAYS_INLINE static inline void tt_store_planes(uint32_t even_a, uint32_t od
     to[3 * plane] = tt_seconds(odd_a, odd_b);
 }
 
-static inline uint32_t *tt_zero_planes(uint32_t *to, int32_t count, int32_t plane) {
-    for (; count > 0; count--, to++) { tt_store_planes(0, 0, 0, 0, to, plane); }
-    return to;
+// The same, for a word that moves on in each plane.
+TT_ALWAYS_INLINE static inline void tt_next_planes(uint32_t even_a, uint32_t odd_a, uint32_t even_b, uint32_t odd_b,
+                                                   uint32_t **to) {
+    *to[0]++ = tt_firsts(even_a, even_b);
+    *to[1]++ = tt_firsts(odd_a, odd_b);
+    *to[2]++ = tt_seconds(even_a, even_b);
+    *to[3]++ = tt_seconds(odd_a, odd_b);
 }
 
-// A row of an image, `channels` bytes from one pixel to the next.
-TT_INNER_LOOP static void tt_pack_row(const tt_row_plan *plan, const int8_t *row, int32_t channels, uint32_t minus_zero,
-                                      uint32_t *to, int32_t plane) {
-    to = tt_zero_planes(to, plan->zeros_before, plane);
-    if (plan->first) {
-        const uint32_t b = tt_load_bytes(row);
-        tt_store_planes(0, 0, tt_add_even_pair(minus_zero, b), tt_add_odd_pair(minus_zero, b), to++, plane);
-        row += channels;
+// Rows of an image, `channels` bytes from one pixel to the next, x_row from one row to the next, one after the other in
+// each plane.
+TT_INNER_LOOP static void tt_pack_rows(const tt_row_plan *plan, const int8_t *x, int32_t x_row, int32_t channels,
+                                       int32_t rows, uint32_t minus_zero, uint32_t *planes, int32_t plane) {
+    uint32_t *to[TT_PLANES] = {planes, planes + plane, planes + 2 * plane, planes + 3 * plane};
+    for (; rows > 0; rows--, x += x_row) {
+        const int8_t *row = x;
+        for (int32_t i = plan->zeros_before; i > 0; i--) { tt_next_planes(0, 0, 0, 0, to); }
+        if (plan->first) {
+            const uint32_t b = tt_load_bytes(row);
+            tt_next_planes(0, 0, tt_add_even_pair(minus_zero, b), tt_add_odd_pair(minus_zero, b), to);
+            row += channels;
+        }
+        for (const uint32_t *end = to[0] + plan->pairs; to[0] != end; row += 2 * channels) {
+            const uint32_t a = tt_load_bytes(row), b = tt_load_bytes(row + channels);
+            tt_next_planes(tt_add_even_pair(minus_zero, a), tt_add_odd_pair(minus_zero, a),
+                           tt_add_even_pair(minus_zero, b), tt_add_odd_pair(minus_zero, b), to);
+        }
+        if (plan->last) {
+            const uint32_t a = tt_load_bytes(row);
+            tt_next_planes(tt_add_even_pair(minus_zero, a), tt_add_odd_pair(minus_zero, a), 0, 0, to);
+        }
+        for (int32_t i = plan->zeros_after; i > 0; i--) { tt_next_planes(0, 0, 0, 0, to); }
     }
-    for (const uint32_t *end = to + plan->pairs; to != end; to++, row += 2 * channels) {
-        const uint32_t a = tt_load_bytes(row), b = tt_load_bytes(row + channels);
-        tt_store_planes(tt_add_even_pair(minus_zero, a), tt_add_odd_pair(minus_zero, a),
-                        tt_add_even_pair(minus_zero, b), tt_add_odd_pair(minus_zero, b), to, plane);
-    }
-    if (plan->last) {
-        const uint32_t a = tt_load_bytes(row);
-        tt_store_planes(tt_add_even_pair(minus_zero, a), tt_add_odd_pair(minus_zero, a), 0, 0, to++, plane);
-    }
-    tt_zero_planes(to, plan->zeros_after, plane);
 }
 
 #endif

@@ -151,7 +151,7 @@ static inline tt_frame tt_taps_of(const tt_strip *s, const uint32_t *weights, in
         const tt_frame steps = {step, x_bytes - 2 * pitch}, again = {all, s->y_row - 8 * all * step};                 \
         int32_t y0 = s->y0;                                                                                           \
         int8_t *y = s->y;                                                                                             \
-        for (int32_t left = s->rows, alike; left > 0; left -= alike, y0 += alike * s->stride, y += alike * s->y_row) { \
+        for (int32_t left = s->rows, alike; left > 0; left -= alike) {                                                \
             const int32_t at = tt_max(tt_min(y0, s->end_row - 3), s->first_row);                                      \
             alike = tt_rows_alike(s, y0, left);                                                                       \
             for (int32_t lane = 0; lane < TT_PLANES; lane++) {                                                        \
@@ -173,6 +173,8 @@ static inline tt_frame tt_taps_of(const tt_strip *s, const uint32_t *weights, in
                                    [scale] "m"(scale), [shift] "m"(shift), [steps] "m"(steps), [again] "m"(again)     \
                                  : "cc", "memory");                                                                   \
             }                                                                                                         \
+            y0 += alike * s->stride;                                                                                  \
+            y += alike * s->y_row;                                                                                    \
         }                                                                                                             \
     }
 
@@ -215,7 +217,7 @@ static inline tt_frame tt_taps_of(const tt_strip *s, const uint32_t *weights, in
         const tt_frame again = {all, s->y_row - 4 * all * near.first};                                                \
         int32_t y0 = s->y0;                                                                                           \
         int8_t *y = s->y;                                                                                             \
-        for (int32_t left = s->rows, alike; left > 0; left -= alike, y0 += alike * s->stride, y += alike * s->y_row) { \
+        for (int32_t left = s->rows, alike; left > 0; left -= alike) {                                                \
             const int32_t at = tt_max(y0, s->first_row), before = (at - y0) * taps;                                   \
             const int32_t inside = tt_min(s->height, s->end_row - y0) * taps;                                         \
             const uint32_t *weights = s->weights;                                                                     \
@@ -235,6 +237,8 @@ static inline tt_frame tt_taps_of(const tt_strip *s, const uint32_t *weights, in
                                    [shift] "m"(shift), [near] "m"(near), [again] "m"(again)                           \
                                  : "cc", "memory");                                                                   \
             }                                                                                                         \
+            y0 += alike * s->stride;                                                                                  \
+            y += alike * s->y_row;                                                                                    \
         }                                                                                                             \
     }
 EIGHT_AT_ONCE(tt_eight_3, EIGHT_3, 16)

@@ -90,12 +90,8 @@ static void in_planes(group *g) {
         const int32_t y0 = g->oy * win->stride_height - win->pad_top;
         const int32_t end = tt_min(y0 + (g->rows - 1) * win->stride_height + win->kernel_height, win->x_height);
         g->first_row = tt_max(y0, 0);
-        const int32_t plane = (end - g->first_row) * g->pitch;
-        const int8_t *row = a->x + g->first_row * x_row + g->channel;
-        uint32_t *to = g->planes;
-        for (int32_t i = g->first_row; i < end; i++, row += x_row, to += g->pitch) {
-            tt_pack_row(&plan, row, a->x_channels, minus_zero, to, plane);
-        }
+        tt_pack_rows(&plan, a->x + g->first_row * x_row + g->channel, x_row, a->x_channels, end - g->first_row,
+                     minus_zero, g->planes, (end - g->first_row) * g->pitch);
         add_windows(g, y0, end);
     }
 }
