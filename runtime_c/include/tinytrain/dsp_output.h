@@ -18,10 +18,10 @@ enum { TT_MOST_RIGHT = 22, TT_MOST_PRODUCTS = 16383, TT_LARGEST_PRODUCT = 255 * 
 // A channel without this form may still have one output whatever its sum, so far outside lies its bias, or so small are
 // its weights: outputs never fall where sums rise. Such channels are not rare.
 TT_INNER_LOOP static void tt_set_constant_channel(tt_channel *c, const tt_output *o, int32_t channel, int32_t products) {
+    c->twice_bias = c->multiplier = c->addend = c->right = 0;
+    if (o->single_rounding || products > TT_MOST_PRODUCTS) { return; }
     const int32_t largest = products * TT_LARGEST_PRODUCT, y = tt_output_of(o, largest, channel);
-    c->right = 0;
     if (o->shift[channel] <= 0 && tt_output_of(o, -largest, channel) == y) {
-        c->twice_bias = c->multiplier = 0;
         c->addend = 4 * y + 2;
         c->right = 2;
     }
@@ -31,9 +31,8 @@ TT_INNER_LOOP static void tt_set_constant_channel(tt_channel *c, const tt_output
 static inline void tt_set_channel(tt_channel *c, const tt_output *o, int32_t channel, int32_t products) {
     const int32_t bias = o->bias[channel], right = -o->shift[channel];
     const uint32_t limit = (1U << 30) - (uint32_t)products * TT_LARGEST_PRODUCT;
-    c->twice_bias = c->multiplier = c->addend = c->right = 0;
-    if (o->single_rounding || products > TT_MOST_PRODUCTS) { return; }
-    if ((uint32_t)(right - 1) >= TT_MOST_RIGHT || (uint32_t)bias + limit >= 2 * limit) {
+    if (o->single_rounding || products > TT_MOST_PRODUCTS || (uint32_t)(right - 1) >= TT_MOST_RIGHT ||
+        (uint32_t)bias + limit >= 2 * limit) {
         tt_set_constant_channel(c, o, channel, products);
         return;
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // tt_depthwise_conv2d_s8, four channels at a time, in one of three ways:
 // - windows 3, 5 or 7 wide, stride 1 or 2: the image becomes planes of int16, pairs of neighbours are multiplied at once;
-// - other windows, too little scratch: the bytes of four channels of a pixel are multiplied where they lie;
+// - other windows, narrow images, too little scratch: the bytes of four channels of a pixel, multiplied where they lie;
 // - what is left, one output after the other.
 #include "tinytrain/kernels/depthwise_conv2d.h"
 #include "tinytrain/dsp.h"
@@ -109,71 +109,66 @@ static void in_planes(group *g) {
     "smlatt %[s3], %[o], %[odd], %[s3]\n\t"
 #define THREE_TAPS ONE_TAP ONE_TAP ONE_TAP
 #define NEXT_ROW "add %[x], %[x], %[x_skip]\n\t"
-#define ADD_TAPS(text)                                                                                        \
-    __asm__(text                                                                                          \
-            : [x] "+r"(x), [w] "+r"(w), [b] "=&r"(b), [o] "=&r"(o), [even] "=&r"(even), [odd] "=&r"(odd), \
-              [s0] "+r"(s0), [s1] "+r"(s1), [s2] "+r"(s2), [s3] "+r"(s3)                                  \
-            : [pixel] "r"(pixel), [minus_zero] "r"(minus_zero), [x_skip] "r"(x_skip)                      \
-            : "memory")
+#define ADD_TAPS(text)                                                                           \
+    __asm__(text                                                                                              \
+            : [x] "+r"(x), [w] "+r"(w), [b] "=&r"(b), [o] "=&r"(o), [even] "=&r"(even), [odd] "=&r"(odd),   \
+              [s0] "+r"(s0), [s1] "+r"(s1), [s2] "+r"(s2), [s3] "+r"(s3)                    \
+            : [pixel] "r"(pixel), [minus_zero] "r"(minus_zero), [x_skip] "r"(x_skip)                           \
+            : "cc", "memory")
 
-// Pixels next to each other whose windows have the same part inside the image.
-typedef struct run {
+// Where a row of windows begins in the image; rows of them inside it.
+typedef struct strip {
     const int8_t *x;
     const uint32_t *weights;
     int8_t *y;
-    int32_t count, rows, columns;
-    int32_t x_skip, w_skip;       // from the end of a row of taps to the next one
-    int32_t pixel, x_step, y_step;
-} run;
+    int32_t rows;
+} strip;
 
-TT_INNER_LOOP static void add_run(const run *r, const tt_channel *channels, uint32_t minus_zero) {
-    const int32_t pixel = r->pixel, x_skip = r->x_skip;
-    const int8_t *from = r->x;
-    int8_t *y = r->y;
-    for (int32_t left = r->count; left > 0; left--, from += r->x_step, y += r->y_step) {
-        const int8_t *x = from;
-        const uint32_t *w = r->weights;
+TT_INNER_LOOP static void add_strip(const group *g, const strip *s) {
+    const tt_depthwise_conv2d_s8_args *a = g->args;
+    const int32_t pixel = a->x_channels, width = a->window.kernel_width, x_width = a->window.x_width;
+    const int32_t rows = s->rows, rows_whole = rows == 3 && width == 3;
+    const uint32_t minus_zero = tt_pair_of(-a->x_zero_point);
+    int32_t x0 = -a->window.pad_left;
+    int8_t *y = s->y;
+    for (int32_t left = a->window.y_width; left > 0; left--, x0 += a->window.stride_width, y += a->y_channels) {
+        const int32_t first = tt_max(0, -x0), columns = tt_min(width, x_width - x0) - first;
+        const int32_t x_skip = (x_width - columns) * pixel;
+        const int8_t *x = s->x + (x0 + first) * pixel;
+        const uint32_t *w = s->weights + 2 * first;
         int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
         uint32_t b, o, even, odd;
-        if (r->rows == 3 && r->columns == 3 && r->w_skip == 0) {
+        if (rows_whole && columns == 3) {
             ADD_TAPS(THREE_TAPS NEXT_ROW THREE_TAPS NEXT_ROW THREE_TAPS);
-        } else {
-            for (int32_t row = r->rows; row > 0; row--, x += x_skip, w += r->w_skip) {
-                for (int32_t column = r->columns; column > 0; column--) { ADD_TAPS(ONE_TAP); }
+        } else if (columns > 0) {
+            for (int32_t row = rows; row > 0; row--, x += x_skip, w += 2 * (width - columns)) {
+                for (int32_t column = columns; column > 0; column--) { ADD_TAPS(ONE_TAP); }
             }
         }
-        y[0] = tt_fast_output(&channels[0], s0);
-        y[1] = tt_fast_output(&channels[1], s1);
-        y[2] = tt_fast_output(&channels[2], s2);
-        y[3] = tt_fast_output(&channels[3], s3);
+        y[0] = tt_fast_output(&g->channels[0], s0);
+        y[1] = tt_fast_output(&g->channels[1], s1);
+        y[2] = tt_fast_output(&g->channels[2], s2);
+        y[3] = tt_fast_output(&g->channels[3], s3);
     }
 }
 
 static void where_they_lie(const group *g) {
     const tt_depthwise_conv2d_s8_args *a = g->args;
     const tt_window *win = &a->window;
-    const int32_t taps = win->kernel_height * win->kernel_width, pixel = a->x_channels;
+    const int32_t taps = win->kernel_height * win->kernel_width;
     const int8_t *w = g->block->weights + (g->channel - g->block->start);
-    const tt_range whole = tt_outputs_inside(win->kernel_width - 1, win->stride_width, win->pad_left, win->x_width,
-                                             win->y_width);  // outputs before `last` have the last column inside
-    run r = {0, 0, a->y + g->channel, 0, 0, 0, 0, 0, pixel, win->stride_width * pixel, a->y_channels};
+    int32_t y0 = -win->pad_top;
+    strip s = {0, 0, a->y + g->channel, 0};
     for (int32_t i = 0; i < taps; i++, w += g->block->count) {
         const uint32_t bytes = tt_load_bytes(w);
         tt_store_two(g->weights + 2 * i, 0, tt_even_pair(bytes), tt_odd_pair(bytes));
     }
-    for (int32_t oy = 0; oy < win->y_height; oy++) {
-        for (int32_t ox = 0; ox < win->y_width; ox += r.count, r.y += r.count * r.y_step) {
-            const tt_patch at = tt_patch_of(win, oy, ox);
-            const tt_range columns = at.columns;
-            r.rows = at.rows.last - at.rows.first;
-            r.columns = columns.last - columns.first;
-            r.count = columns.first == 0 ? tt_max(1, whole.last - ox) : 1;
-            r.x = a->x + ((at.y0 + at.rows.first) * win->x_width + at.x0 + columns.first) * pixel + g->channel;
-            r.weights = g->weights + 2 * (at.rows.first * win->kernel_width + columns.first);
-            r.x_skip = (win->x_width - r.columns) * pixel;
-            r.w_skip = 2 * (win->kernel_width - r.columns);
-            add_run(&r, g->channels, tt_pair_of(-a->x_zero_point));
-        }
+    for (int32_t oy = 0; oy < win->y_height; oy++, y0 += win->stride_height, s.y += win->y_width * a->y_channels) {
+        const tt_range rows = tt_inside(y0, win->kernel_height, win->x_height);
+        s.x = a->x + (y0 + rows.first) * win->x_width * a->x_channels + g->channel;
+        s.weights = g->weights + 2 * rows.first * win->kernel_width;
+        s.rows = rows.last - rows.first;
+        add_strip(g, &s);
     }
 }
 
@@ -203,6 +198,12 @@ static int rows_inside(const tt_window *win) {
     return win->pad_top < win->kernel_height && (win->y_height - 1) * win->stride_height - win->pad_top < win->x_height;
 }
 
+// Narrow images: where strips of four outputs would be mostly empty, planes do not pay.
+static int fills_strips(const tt_window *win) {
+    const int32_t width = win->y_width;
+    return (width & 3) == 0 || width > 6 || (width > 4 && win->kernel_width > 3);
+}
+
 // Words of scratch, and what they are for. Returns whether there is room for planes.
 static int divide(group *g, uint32_t *scratch, int32_t words) {
     const tt_window *win = &g->args->window;
@@ -226,7 +227,7 @@ void tt_depthwise_conv2d_s8(const void *args) {
     const int32_t words = small ? LOCAL_WORDS : a->scratch_bytes / 4;
     group g = {a, {a->bias, a->multiplier, a->shift, a->y_zero_point, a->clamp_low, a->clamp_high, a->single_rounding},
                0, 0, {{0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}}, 0, 0, 0, 0, 0, 0, 0, 0};
-    const int planes = divide(&g, small ? local : a->scratch, words);
+    const int planes = divide(&g, small ? local : a->scratch, words) && fills_strips(win);
     for (int32_t i = 0; i < a->block_count; i++) {
         g.block = &a->blocks[i];
         const int32_t end = g.block->start + g.block->count;
