@@ -21,38 +21,48 @@ static int8_t sum_of(const tt_add_s8_args *k, int32_t a, int32_t b) {
     return (int8_t)tt_clamp(sum + k->y_zero_point, k->clamp_low, k->clamp_high);
 }
 
-// Twice the sum, of bytes `place` of two words. A factor of 1/2 that is scaled, too, is a multiplier of all ones.
-TT_ALWAYS_INLINE static inline int32_t twice_sum(const work *w, uint32_t scaled, uint32_t exact, int32_t place) {
-    const int32_t a = (int8_t)(scaled >> 8 * place), b = (int8_t)(exact >> 8 * place);
-    const int32_t raised = (int32_t)(w->scaled_zero + ((uint32_t)a << 21));
-    const int32_t twice_b = (int32_t)(w->exact_zero + ((uint32_t)b << 20));
-    int32_t t, sum;
-    __asm__("smmlar %0, %1, %2, %3" : "=r"(t) : "r"(raised), "r"(w->multiplier), "r"(w->half));
-    t = (t + (raised >> 31)) >> w->right;
-    __asm__("qdadd %0, %1, %2" : "=r"(sum) : "r"(twice_b), "r"(t));
-    return sum;
+// The sum of a byte of two words. A factor of 1/2 that is scaled, too, is a multiplier of all ones.
+#define ELEMENT(at)                                             \
+    "sbfx %[t], %[a], #" #at ", #8\n\t"                         \
+    "add %[t], %[scaled_zero], %[t], lsl #21\n\t"               \
+    "smmlar %[u], %[t], %[multiplier], %[half]\n\t"             \
+    "add %[u], %[u], %[t], asr #31\n\t"                         \
+    "asr %[u], %[u], %[right]\n\t"                              \
+    "sbfx %[t], %[b], #" #at ", #8\n\t"                         \
+    "add %[t], %[exact_zero], %[t], lsl #20\n\t"                \
+    "qdadd %[t], %[t], %[u]\n\t"                                \
+    "smmlar %[u], %[t], %[y_multiplier], %[addend]\n\t"         \
+    "add %[u], %[u], %[t], asr #31\n\t"                         \
+    "asr %[u], %[u], %[y_right]\n\t"                            \
+    "ssat %[u], #8, %[u]\n\t"                                   \
+    "strb %[u], [%[y]], #1\n\t"
+
+// At least one word of elements. No register is left for where the exact ones lie, seen from the scaled ones.
+TT_INNER_LOOP static void add_words(const work *w, const int8_t *scaled, const int8_t *exact, int8_t *y, int32_t words) {
+    const uint32_t to_exact = (uint32_t)exact - (uint32_t)scaled;
+    const int8_t *end = y + AT_ONCE * words;
+    uint32_t a, b, t, u;
+    __asm__ volatile("1:\t"
+                     "ldr %[b], %[to_exact]\n\t"
+                     "ldr %[b], [%[x], %[b]]\n\t"
+                     "ldr %[a], [%[x]], #4\n\t" ELEMENT(0) ELEMENT(8) ELEMENT(16) ELEMENT(24)
+                     "ldr %[b], %[end]\n\t"
+                     "cmp %[y], %[b]\n\t"
+                     "bne 1b"
+                     : [x] "+r"(scaled), [y] "+r"(y), [a] "=&r"(a), [b] "=&r"(b), [t] "=&r"(t), [u] "=&r"(u)
+                     : [to_exact] "m"(to_exact), [end] "m"(end), [scaled_zero] "r"(w->scaled_zero),
+                       [multiplier] "r"(w->multiplier), [half] "r"(w->half), [right] "r"(w->right),
+                       [exact_zero] "r"(w->exact_zero), [y_multiplier] "r"(w->sum.multiplier),
+                       [addend] "r"(w->sum.addend), [y_right] "r"(w->sum.right)
+                     : "cc", "memory");
 }
 
-TT_ALWAYS_INLINE static inline int8_t output(const tt_channel *c, int32_t twice_total) {
-    int32_t y;
-    __asm__("smmlar %0, %1, %2, %3" : "=r"(y) : "r"(twice_total), "r"(c->multiplier), "r"(c->addend));
-    y = (y + (twice_total >> 31)) >> c->right;
-    __asm__("ssat %0, #8, %0" : "+r"(y));
-    return (int8_t)y;
-}
-
-// Words of elements; of the exact tensor the same one again where its step is 0.
-TT_INNER_LOOP static void add_words(const work *k, const int8_t *scaled, int32_t scaled_step, const int8_t *exact,
-                                    int32_t exact_step, int8_t *y, int32_t words) {
-    const work w = *k;
-    for (; words > 0; words--, scaled += scaled_step, exact += exact_step, y += AT_ONCE) {
-        const uint32_t a = tt_load_bytes(scaled), b = tt_load_bytes(exact);
-        const int32_t s0 = twice_sum(&w, a, b, 0), s1 = twice_sum(&w, a, b, 1);
-        const int32_t s2 = twice_sum(&w, a, b, 2), s3 = twice_sum(&w, a, b, 3);
-        y[0] = output(&w.sum, s0);
-        y[1] = output(&w.sum, s1);
-        y[2] = output(&w.sum, s2);
-        y[3] = output(&w.sum, s3);
+// Of one of the tensors the same word again where its step is 0.
+static void add_all(const work *w, const int8_t *scaled, int32_t scaled_step, const int8_t *exact, int32_t exact_step,
+                    int8_t *y, int32_t words) {
+    const int32_t at_once = scaled_step == exact_step ? words : 1;
+    for (; words > 0; words -= at_once, scaled += scaled_step, exact += exact_step, y += AT_ONCE) {
+        add_words(w, scaled, exact, y, at_once);
     }
 }
 
@@ -76,9 +86,9 @@ void tt_add_s8(const void *args) {
         const int32_t words = (int32_t)((uint32_t)k->size / AT_ONCE);
         done = words * AT_ONCE;
         if (b_exact) {
-            add_words(&w, k->a, AT_ONCE, b, b_step, k->y, words);
+            add_all(&w, k->a, AT_ONCE, b, b_step, k->y, words);
         } else {
-            add_words(&w, b, b_step, k->a, AT_ONCE, k->y, words);
+            add_all(&w, b, b_step, k->a, AT_ONCE, k->y, words);
         }
         tt_clamp_outputs(&clamp, k->y, done);
     }
