@@ -131,21 +131,30 @@ static void put_weight(uint32_t *weights, int32_t i, int32_t channel, int8_t wei
     elements[(i & ~3) * 2 + (i & 1) * 4 + 2 * channel + ((i >> 1) & 1)] = weight;
 }
 
-static inline void expand_word(const int8_t *w0, const int8_t *w1, uint32_t *to) {
-    const uint32_t b0 = tt_load_bytes(w0), b1 = tt_load_bytes(w1);
-    tt_store_two(to, 0, tt_even_pair(b0), tt_even_pair(b1));
-    tt_store_two(to, 1, tt_odd_pair(b0), tt_odd_pair(b1));
-}
+// Weights of four inputs of both channels.
+#define EXPAND_WORD                      \
+    "ldr %[a], [%[w0]], #4\n\t"          \
+    "ldr %[b], [%[w1]], #4\n\t"          \
+    "sxtb16 %[even0], %[a]\n\t"          \
+    "sxtb16 %[even1], %[b]\n\t"          \
+    "strd %[even0], %[even1], [%[to]], #8\n\t" \
+    "sxtb16 %[a], %[a], ror #8\n\t"      \
+    "sxtb16 %[b], %[b], ror #8\n\t"      \
+    "strd %[a], %[b], [%[to]], #8\n\t"
+#define EXPAND(words)                                                                                       \
+    __asm__ volatile(words                                                                                  \
+                     : [w0] "+&r"(w0), [w1] "+&r"(w1), [to] "+&r"(to), [a] "=&r"(a), [b] "=&r"(b),          \
+                       [even0] "=&r"(even0), [even1] "=&r"(even1)                                           \
+                     :                                                                                      \
+                     : "memory")
 
 // Weights of `count` inputs of both channels, a multiple of 4, from a multiple of 4 on.
 TT_INNER_LOOP static void expand_words(const int8_t *w0, const int8_t *w1, int32_t count, uint32_t *to) {
-    if ((count & 4) != 0) {
-        expand_word(w0, w1, to);
-        w0 += 4, w1 += 4, to += 4;
-    }
-    for (const uint32_t *end = to + (count & ~7); to != end; w0 += 8, w1 += 8, to += 8) {
-        expand_word(w0, w1, to);
-        expand_word(w0 + 4, w1 + 4, to + 4);
+    uint32_t a, b, even0, even1;
+    if ((count & 4) != 0) { EXPAND(EXPAND_WORD); }
+    if ((count & 8) != 0) { EXPAND(EXPAND_WORD EXPAND_WORD); }
+    for (const uint32_t *end = to + (count & ~15); to != end;) {
+        EXPAND(EXPAND_WORD EXPAND_WORD EXPAND_WORD EXPAND_WORD);
     }
 }
 
