@@ -90,6 +90,24 @@ def test_forward_kernel_equals_oracle(case, multiplier, cuts, rounding):
     assert_machines_equal_oracle(graph, {"x": sample})
 
 
+# images that fill strips of outputs and leave some over, in one tile of rows or several, windows partly outside
+strips = cases(
+    size=st.tuples(st.integers(1, 9), st.integers(1, 21)),
+    channels=st.sampled_from([4, 8, 9]),
+    kernel=st.sampled_from([(3, 3), (3, 3), (3, 3), (5, 5), (7, 7), (2, 3), (5, 3), (3, 5), (1, 7), (4, 4)]),
+    strides=st.sampled_from([(1, 1), (2, 2), (1, 2), (2, 1), (3, 1)]),
+    padding=st.tuples(*[st.integers(0, 3)] * 4),
+)
+
+
+@given(strips, rooms)
+@settings(max_examples=120, deadline=None)
+def test_rows_of_many_outputs_equal_oracle(case, extra):
+    graph, sample = build(case)
+    with room("depthwise_conv2d", extra):
+        assert_machines_equal_oracle(graph, {"x": sample})
+
+
 @given(layers, multipliers, edges)
 @settings(max_examples=25, deadline=None)
 def test_cutting_the_weight_changes_no_bit(case, multiplier, cuts):
