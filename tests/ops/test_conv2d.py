@@ -131,6 +131,24 @@ def test_sums_of_many_inputs(inputs, pieces):
     assert_machines_equal_oracle(graph, {"x": sample})
 
 
+# rows of windows of 8 to 12 bytes, and others; images that several tiles of pixels make up
+gathered = {
+    **small,
+    "size": st.tuples(st.integers(1, 9), st.integers(1, 15)),
+    "channels": st.tuples(st.sampled_from([1, 2, 3, 4, 5]), st.integers(1, 7)),
+    "kernel": st.sampled_from([(3, 3), (3, 3), (2, 4), (1, 2), (5, 2)]),
+    "padding": st.tuples(*[st.integers(0, 2)] * 4),
+}
+
+
+@given((st.fixed_dictionaries(gathered) | st.fixed_dictionaries(pointwise)).filter(fits), cuts, cuts)
+@settings(max_examples=100, deadline=None)
+def test_tiles_of_many_pixels_equal_oracle(case, at_co, at_ci):
+    ci, co = case["channels"]
+    graph, sample = build(case, pieces=(min(at_co, co), min(at_ci, ci)))
+    assert_machines_equal_oracle(graph, {"x": sample})
+
+
 @given(shapes.filter(fits), cuts, cuts)
 @settings(max_examples=40, deadline=None)
 def test_cutting_the_weight_changes_no_bit(case, at_co, at_ci):
