@@ -68,7 +68,7 @@
     LOAD_TWO(x0, x1, 16) LOW(s1, x0, x2) PAIR(s2, x0, w2) LOW(s2, x1, x2) PAIR(s3, x0, w1) PAIR(s3, x1, w2)     \
     LOAD(x0, 24) LOW(s3, x0, x2)
 
-// Outputs of four channels: in `rows` rows, from y on, `count` times eight or four next to each other, or fewer than four.
+// Outputs of four channels: in `rows` rows, from y on, `count` times eight or four side by side, or fewer than four.
 typedef struct tt_strip {
     const uint32_t *x;            // the first row in the first plane, where the first window begins
     const uint32_t *weights;      // [TT_PLANES, height, taps]
@@ -125,7 +125,7 @@ static inline tt_frame tt_taps_of(const tt_strip *s, const uint32_t *weights, in
     "strb %[" #s3 "], [%[x0], %[w0]]\n\t"            \
     "add %[x0], %[x0], %[x1], lsl #2\n\t"
 
-// Windows of three rows. Where one of them is outside the image, its taps are zeros, and the three rows any that are near.
+// Windows of three rows. Where one is outside the image, its taps are zeros, and the three rows any that are near.
 #define THREE_ROWS(ROW)                                                                                         \
     "1:\t" FROM(w0, w1, taps0) ROW(SET_PAIR, SET_HIGH)                                                          \
     "add %[x], %[x], %[pitch]\n\t" FROM(w0, w1, taps1) ROW(PAIR, HIGH)                                          \
@@ -250,8 +250,8 @@ FOUR_AT_ONCE(tt_four_3_by_2, FOUR_3_BY_2, 16)
 FOUR_AT_ONCE(tt_four_5_by_2, FOUR_5_BY_2, 16)
 FOUR_AT_ONCE(tt_four_7_by_2, FOUR_7_BY_2, 16)
 
-// Windows of any height, or of three rows where eight outputs are wanted at once. Every call is one that a stack's bound
-// can see.
+// Windows of any height, or of three rows where eight outputs are wanted at once. No pointers to functions: a stack's
+// bound needs to see every call.
 static inline void tt_add_strip(const tt_strip *s, int32_t width, int32_t stride) {
     switch (width + stride * 8 + s->outputs / 8 * 64) {
         case 3 + 8 + 64: tt_eight_3(s); break;

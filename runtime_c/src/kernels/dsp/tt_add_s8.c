@@ -38,7 +38,8 @@ static int8_t sum_of(const tt_add_s8_args *k, int32_t a, int32_t b) {
     "strb %[u], [%[y]], #1\n\t"
 
 // At least one word of elements. No register is left for where the exact ones lie, seen from the scaled ones.
-TT_INNER_LOOP static void add_words(const work *w, const int8_t *scaled, const int8_t *exact, int8_t *y, int32_t words) {
+TT_INNER_LOOP static void add_words(const work *w, const int8_t *scaled, const int8_t *exact, int8_t *y,
+                                    int32_t words) {
     const uint32_t to_exact = (uint32_t)exact - (uint32_t)scaled;
     const int8_t *end = y + AT_ONCE * words;
     uint32_t a, b, t, u;

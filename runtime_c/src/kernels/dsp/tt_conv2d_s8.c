@@ -51,7 +51,8 @@ TT_INNER_LOOP static void gather_inside(const tt_conv2d_s8_args *a, int32_t y0, 
 }
 
 // Rows of a window inside the image. Three words, two of which may overlap, hold three cells of three or four channels.
-TT_ALWAYS_INLINE static inline void copy_rows(int8_t *to, const int8_t *from, int32_t pitch, int32_t width, int32_t rows) {
+TT_ALWAYS_INLINE static inline void copy_rows(int8_t *to, const int8_t *from, int32_t pitch, int32_t width,
+                                              int32_t rows) {
     if (width < 8 || width > 12) {
         for (; rows > 0; rows--, from += pitch, to += width) { copy(to, from, width); }
         return;
