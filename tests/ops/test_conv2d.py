@@ -204,6 +204,18 @@ def test_input_gradient_of_more_outputs_than_32_bits_surely_hold(largest):
         assert_machines_equal_oracle(graph, {"gy": np.clip(gy, -largest, largest)}, steps=3)
 
 
+@pytest.mark.parametrize("channels, kernel", [((23, 48), 1), ((40, 72), 1), ((10, 17), 3)])
+@pytest.mark.parametrize("extra", [0, 700, 3000, 30000])
+def test_gradients_of_several_tiles_of_pixels(channels, kernel, extra):
+    """More pixels than a kernel packs at once; input channels that end within a tile; the same for the updates."""
+    case = {"size": (9, 10), "channels": channels, "kernel": (kernel, kernel), "strides": (1, 1),
+            "padding": (kernel // 2,) * 4, "zero_point": -128, "extreme": extra == 700, "seed": 6}  # fmt: skip
+    with room("conv2d_input_gradient", extra), room("conv2d_weight_update", extra):
+        graph, gy, _ = input_gradient_graph(case, (channels[1] // 2 + 1, 5))
+        assert_machines_equal_oracle(graph, {"gy": gy}, steps=3)
+        assert_updates_equal_oracle(case, (channels[1] // 2 + 1, 5), "master", "int16")
+
+
 def test_input_gradient_of_the_largest_factor():
     """A scale just below a power of two has the factor 1, which int16 has not."""
     case = {"size": (2, 3), "channels": (7, 21), "kernel": (1, 1), "strides": (1, 1), "padding": (0, 0, 0, 0),
