@@ -38,19 +38,41 @@ static inline void tt_fast_update(const tt_update *u, const tt_fast_rate *fast, 
     }
 }
 
-// The same for a bias of the mode TT_UPDATE_BIAS; its two parts need no more than a carry where no clamp is near.
-static inline void tt_fast_bias_update(const tt_update *u, const tt_fast_rate *fast, uint32_t index, int32_t total) {
-    int32_t *bias = (int32_t *)u->parameter + index;
-    int16_t *master = (int16_t *)u->master + index;
-    const int32_t high = (int32_t)(((int64_t)total * fast->rate.mantissa) >> 32);
-    const int32_t delta = (high + fast->half) >> fast->right;
-    if (*bias > 1 << 30 || *bias < -(1 << 30)) {
-        tt_apply_delta(u, index, delta);
-        return;
-    }
-    const int32_t fine = *master - delta, carry = (fine + 32768) >> 16;
-    *bias += carry;
-    *master = (int16_t)(fine - carry * 65536);
+// --- biases ---
+
+// What the channels of a bias share.
+typedef struct tt_fast_biases {
+    int32_t possible;
+    uint32_t mantissa;
+    int32_t right;  // of a product's high word, before a channel's own shift
+} tt_fast_biases;
+
+static inline tt_fast_biases tt_fast_biases_of(const tt_update *u) {
+    tt_fast_biases fast = {0};
+    if (u->mode != TT_UPDATE_BIAS || u->clip != 0 || u->decay_multiplier != 0 || u->total_shift != 0) { return fast; }
+    const int32_t exponent = u->hyper->exponent + tt_exponent_of(u->gy_exponent, u->gy_exponent_offset);
+    fast.possible = 1;
+    fast.mantissa = u->hyper->mantissa;
+    fast.right = fast.mantissa != 0 ? 31 - 32 - exponent : 1 << 20;  // beyond all shifts
+    return fast;
+}
+
+// Where possible, and returns whether it did channel c: its two parts need no more than a carry where no clamp is near.
+static inline int tt_fast_bias_update(const tt_update *u, const tt_fast_biases *fast, int32_t c, int32_t sum) {
+    const uint64_t product = (uint64_t)fast->mantissa * (uint32_t)u->multiplier[c];
+    const uint32_t low = (uint32_t)product, top = (uint32_t)(product >> 32);
+    const int small = top < 1U << 29;  // as in tt_product
+    const int32_t wanted = fast->right - u->shift[c] + small, limit = 1 << 30;
+    int32_t *bias = (int32_t *)u->parameter + c;
+    if (wanted < 1 || *bias > limit || *bias < -limit) { return 0; }
+    const int32_t right = tt_min(wanted, 31);  // a high word lies within +-2^30: of it nothing is left from 31 on
+    const int32_t mantissa = (int32_t)(small ? top << 2 | low >> 30 : top << 1 | low >> 31);
+    const int32_t high = (int32_t)(((int64_t)sum * mantissa) >> 32);
+    int16_t *master = (int16_t *)u->master + c;
+    const int32_t fine = *master - ((high + (1 << (right - 1))) >> right);
+    *bias += (fine + 32768) >> 16;
+    *master = (int16_t)fine;  // what is left is the low half
+    return 1;
 }
 
 #endif

@@ -32,40 +32,57 @@ TT_INNER_LOOP static int32_t sum_channel(const int16_t *gy, int32_t step, int32_
     return sum;
 }
 
-// sums = gy of `count` channels from c on, over all pixels.
-static void sum_pixels(const tt_bias_update_args *a, int32_t c, int32_t count, int64_t *sums) {
-    for (int32_t i = 0; i < count; i++) { sums[i] = 0; }
-    for (int32_t start = 0; start < a->pixels; start += CHUNK) {
-        const int16_t *gy = (const int16_t *)a->gy + start * a->channels + c;
-        const int32_t pixels = tt_min(CHUNK, a->pixels - start);
-        int32_t parts[TOGETHER];
-        if (count == TOGETHER) {
-            sum_together(gy, a->channels, pixels, parts);
-        } else {
-            for (int32_t i = 0; i < count; i++) { parts[i] = sum_channel(gy + i, a->channels, pixels); }
-        }
-        for (int32_t i = 0; i < count; i++) { sums[i] += parts[i]; }
+// The sums of `count` channels from c on, over the pixels of one chunk.
+static void sum_chunk(const tt_bias_update_args *a, int32_t c, int32_t count, int32_t start, int32_t *sums) {
+    const int16_t *gy = (const int16_t *)a->gy + start * a->channels + c;
+    const int32_t pixels = tt_min(CHUNK, a->pixels - start);
+    if (count == TOGETHER) {
+        sum_together(gy, a->channels, pixels, sums);
+        return;
     }
+    for (int32_t i = 0; i < count; i++) { sums[i] = sum_channel(gy + i, a->channels, pixels); }
 }
 
-static void update(const tt_update *u, tt_clipping *clipping, int32_t c, int64_t sum) {
-    const tt_fast_rate fast = tt_fast_rate_of(u, c);
-    if (fast.right != 0 && u->mode == TT_UPDATE_BIAS && sum == (int32_t)sum) {
-        tt_fast_bias_update(u, &fast, (uint32_t)c, (int32_t)sum);
-    } else {
-        tt_update_element(u, &fast.rate, (uint32_t)c, tt_clipped(clipping, sum));
+// Any update of any sum.
+TT_INNER_LOOP static void update_any(const tt_update *u, tt_clipping *clipping, int32_t c, int64_t sum) {
+    const tt_rate rate = tt_rate_of_channel(u, c);
+    tt_update_element(u, &rate, (uint32_t)c, tt_clipped(clipping, sum));
+}
+
+// The sums of `count` channels, each below 2^31, to their biases.
+static void update_all(const tt_update *u, const tt_fast_biases *fast, tt_clipping *clipping, int32_t c, int32_t count,
+                       const int32_t *sums) {
+    const int32_t end = c + count;
+    for (; fast->possible && c < end; c++, sums++) {
+        if (!tt_fast_bias_update(u, fast, c, *sums)) { update_any(u, clipping, c, *sums); }
     }
+    for (; c < end; c++, sums++) { update_any(u, clipping, c, *sums); }
+}
+
+// One channel of any number of pixels.
+TT_INNER_LOOP static int64_t sum_long(const tt_bias_update_args *a, int32_t c) {
+    int64_t sum = 0;
+    for (int32_t start = 0; start < a->pixels; start += CHUNK) {
+        int32_t part;
+        sum_chunk(a, c, 1, start, &part);
+        sum += part;
+    }
+    return sum;
 }
 
 void tt_bias_update_s16(const void *args) {
     const tt_bias_update_args *a = args;
     const int whole_words = a->channels % 2 == 0 && (uintptr_t)a->gy % 4 == 0;
+    const tt_fast_biases fast = tt_fast_biases_of(&a->update);
     tt_clipping clipping = tt_clip_begin(&a->update);
-    for (int32_t c = 0, count = 0; c < a->channels; c += count) {
-        int64_t sums[TOGETHER];
+    for (int32_t c = 0; a->pixels > CHUNK && c < a->channels; c++) {
+        update_any(&a->update, &clipping, c, sum_long(a, c));
+    }
+    for (int32_t c = 0, count = 0; a->pixels <= CHUNK && c < a->channels; c += count) {
+        int32_t sums[TOGETHER];
         count = whole_words && a->channels - c >= TOGETHER ? TOGETHER : tt_min(a->channels - c, TOGETHER - 1);
-        sum_pixels(a, c, count, sums);
-        for (int32_t i = 0; i < count; i++) { update(&a->update, &clipping, c + i, sums[i]); }
+        sum_chunk(a, c, count, 0, sums);
+        update_all(&a->update, &fast, &clipping, c, count, sums);
     }
     tt_clip_end(&a->update, &clipping);
 }
