@@ -103,6 +103,13 @@ typedef struct tt_watch {
     int32_t minus_square;  // -(mantissa^2)
 } tt_watch;
 
+// The peak of earlier steps in units of 2^values_exponent, rounded down: what is no larger changes nothing.
+static inline uint64_t tt_known_peak(const tt_exponent *state, int32_t values_exponent) {
+    const int32_t up = state->peak_exponent - values_exponent;
+    const uint64_t peak = (uint32_t)state->peak_mantissa;
+    return up >= 0 ? peak << tt_min(up, 31) : peak >> tt_min(-up, 31);
+}
+
 static inline void tt_watch_from(tt_watch *watch, uint64_t largest, int32_t right) {
     const uint64_t mantissa = largest >> right;
     const int32_t held = mantissa > 32767 ? 32767 : (int32_t)mantissa;
@@ -130,21 +137,29 @@ TT_SHARED_LOOP static void tt_watch_sums(tt_watch *watch, const int32_t *sums, i
 
 enum { TT_DOT_ROWS = 4, TT_DOT_COLUMNS = 2, TT_DOT_SUMS = TT_DOT_ROWS * TT_DOT_COLUMNS };
 
+// How many words lie between two columns' pairs: 2, or 4 where four columns are packed together.
+#ifndef TT_COLUMN_WORDS
+#define TT_COLUMN_WORDS 2
+#endif
+
 // Rows of a matrix, four at a time, times two columns of another: sums of products of pairs of int16. Four rows are
 // `pairs` times 4 words, and then 4 more, the places of their results. Two columns are `pairs` times 2 words.
 typedef struct tt_product_of {
     const uint32_t *rows, *rows_end;
     const uint32_t *columns;
-    int32_t pairs;         // even
-    int32_t *sums;         // [4 rows][2 columns], of the last four rows; they fit 32 bits
+    int32_t pairs;         // one at least
+    int32_t *sums;         // [4 rows][2 columns], of four rows; they fit 32 bits
     int16_t *to;           // a row's two mantissas lie this much plus its place (in bytes) in memory
     int32_t scale;         // 2^(32 - rounding shift): the rounded high word of its product with a sum is the mantissa
     int32_t minus_square;  // of the watch
 } tt_product_of;
 
 // 8 sums, 4 operands and 2 pointers are all registers there are, so the rest lies on the stack.
+#define TT_TEXT_OF(number) #number
+#define TT_TEXT(number) TT_TEXT_OF(number)
+#define TT_TWO_COLUMNS "ldrd r2, r3, [%[b]], #4*" TT_TEXT(TT_COLUMN_WORDS) "\n\t"
 #define TT_ONE_PAIR                   \
-    "ldrd   r2, r3, [%[b]], #8\n\t"   \
+    TT_TWO_COLUMNS                    \
     "ldrd   r12, lr, [%[a]], #8\n\t"  \
     "smlad  r4, r12, r2, r4\n\t"      \
     "smlad  r5, r12, r3, r5\n\t"      \
@@ -155,51 +170,49 @@ typedef struct tt_product_of {
     "smlad  r9, r12, r3, r9\n\t"      \
     "smlad  r10, lr, r2, r10\n\t"     \
     "smlad  r11, lr, r3, r11\n\t"
+#define TT_FOUR_PAIRS TT_ONE_PAIR TT_ONE_PAIR TT_ONE_PAIR TT_ONE_PAIR
+enum { TT_PAIR_BYTES = 44, TT_UNROLLED_PAIRS = 16 };  // of its instructions; of the loop
 
 // Multiplies and stores rows until one is a hit of the watch (then the result is not negative, and the rows are those
 // behind it) or there are no more. With a scale of 0 it only sums up four rows.
+//
+// The first pair starts the sums; then a jump into the loop takes what is no whole round of it.
 TT_SHARED_LOOP static int32_t tt_multiply(tt_product_of *product) {
     const tt_product_of p = *product;
     const uint32_t *a = p.rows, *b = p.columns;
-    const uint32_t *const last_eight = b + TT_DOT_COLUMNS * (p.pairs & ~7), *const end = b + TT_DOT_COLUMNS * p.pairs;
+    const uint32_t *const end = b + TT_COLUMN_WORDS * p.pairs;
+    uint32_t entry = 1U - (uint32_t)(TT_PAIR_BYTES * ((p.pairs - 1) % TT_UNROLLED_PAIRS));  // from 3 on; 1: Thumb
     __asm__ volatile(
+        "ldr    r2, %[entry]\n\t"
+        "adr.w  r3, 3f\n\t"
+        "add    r2, r3\n\t"
+        "str    r2, %[entry]\n"
         "1:\n\t"
         "ldr    %[b], %[columns]\n\t"
-        "movs   r4, #0\n\t"
-        "movs   r5, #0\n\t"
-        "movs   r6, #0\n\t"
-        "movs   r7, #0\n\t"
-        "mov    r8, #0\n\t"
-        "mov    r9, #0\n\t"
-        "mov    r10, #0\n\t"
-        "mov    r11, #0\n\t"
-        "ldr    r12, %[last_eight]\n\t"
-        "cmp    %[b], r12\n\t"
-        "beq    3f\n"
+        TT_TWO_COLUMNS
+        "ldrd   r12, lr, [%[a]], #8\n\t"
+        "smuad  r4, r12, r2\n\t"
+        "smuad  r5, r12, r3\n\t"
+        "smuad  r6, lr, r2\n\t"
+        "smuad  r7, lr, r3\n\t"
+        "ldrd   r12, lr, [%[a]], #8\n\t"
+        "smuad  r8, r12, r2\n\t"
+        "smuad  r9, r12, r3\n\t"
+        "smuad  r10, lr, r2\n\t"
+        "smuad  r11, lr, r3\n\t"
+        "ldr    pc, %[entry]\n"
         "2:\n\t"
-        TT_ONE_PAIR TT_ONE_PAIR TT_ONE_PAIR TT_ONE_PAIR TT_ONE_PAIR TT_ONE_PAIR TT_ONE_PAIR TT_ONE_PAIR
-        "ldr    r12, %[last_eight]\n\t"
-        "cmp    %[b], r12\n\t"
-        "bne    2b\n"
+        TT_FOUR_PAIRS TT_FOUR_PAIRS TT_FOUR_PAIRS TT_FOUR_PAIRS
         "3:\n\t"
         "ldr    r12, %[end]\n\t"
         "cmp    %[b], r12\n\t"
-        "beq    5f\n"
-        "4:\n\t"
-        TT_ONE_PAIR TT_ONE_PAIR
-        "ldr    r12, %[end]\n\t"
-        "cmp    %[b], r12\n\t"
-        "bne    4b\n"
-        "5:\n\t"
+        "bne.w  2b\n\t"
+        "ldr    r2, %[scale]\n\t"
+        "cbnz   r2, 4f\n\t"
         "ldr    r12, %[sums]\n\t"
         "stm    r12, {r4-r11}\n\t"
-        "ldr    r2, %[scale]\n\t"
-        "cmp    r2, #0\n\t"
-        "beq    8f\n\t"
-        "ldr    %[b], %[minus_square]\n\t"
-        "cmp    %[b], #0\n\t"
-        "beq    7f\n"
-        "6:\n\t"
+        "b      5f\n"
+        "4:\n\t"
         "smmulr r4, r4, r2\n\t"
         "smmulr r5, r5, r2\n\t"
         "smmulr r6, r6, r2\n\t"
@@ -226,6 +239,7 @@ TT_SHARED_LOOP static int32_t tt_multiply(tt_product_of *product) {
         "str    r6, [r2, r7]\n\t"
         "str    r8, [r2, r9]\n\t"
         "str    r10, [r2, r11]\n\t"
+        "ldr    %[b], %[minus_square]\n\t"
         "smlad  r5, r4, r4, %[b]\n\t"
         "smlad  r7, r6, r6, %[b]\n\t"
         "smlad  r9, r8, r8, %[b]\n\t"
@@ -234,39 +248,29 @@ TT_SHARED_LOOP static int32_t tt_multiply(tt_product_of *product) {
         "ands   r7, r9\n\t"
         "and    r7, r7, r11\n\t"
         "ands   %[b], r7\n\t"
-        "bpl    8f\n\t"
+        "bpl    5f\n\t"
         "ldr    r12, %[rows_end]\n\t"
         "cmp    %[a], r12\n\t"
-        "bne    1b\n\t"
-        "b      8f\n"
-        "7:\n\t"  // nothing is known yet; what is all zeros adds nothing
-        "orr    r12, r4, r5\n\t"
-        "orr    r12, r12, r6\n\t"
-        "orr    r12, r12, r7\n\t"
-        "orr    r12, r12, r8\n\t"
-        "orr    r12, r12, r9\n\t"
-        "orr    r12, r12, r10\n\t"
-        "orrs   r12, r12, r11\n\t"
-        "it     eq\n\t"
-        "mvneq  %[b], #0\n\t"
-        "b      6b\n"
-        "8:\n\t"
-        : [a] "+l"(a), [b] "+l"(b)
-        : [columns] "m"(p.columns), [last_eight] "m"(last_eight), [end] "m"(end), [sums] "m"(p.sums),
-          [scale] "m"(p.scale), [minus_square] "m"(p.minus_square), [to] "m"(p.to), [rows_end] "m"(p.rows_end)
+        "bne.w  1b\n"
+        "5:\n\t"
+        : [a] "+l"(a), [b] "+l"(b), [entry] "+m"(entry)
+        : [columns] "m"(p.columns), [end] "m"(end), [sums] "m"(p.sums), [scale] "m"(p.scale),
+          [minus_square] "m"(p.minus_square), [to] "m"(p.to), [rows_end] "m"(p.rows_end)
         : "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory");
     product->rows = a;
     return (int32_t)(intptr_t)b;
 }
+#undef TT_FOUR_PAIRS
+#undef TT_TWO_COLUMNS
 #undef TT_ONE_PAIR
 
-// Four rows from the first one on, of any number of pairs; each run of `fitting` pairs (an even number) fits 32 bits.
+// Four rows from the first one on, of any number of pairs; each run of `fitting` pairs fits 32 bits.
 static inline void tt_multiply_wide(const tt_product_of *product, int32_t fitting, int64_t *totals) {
     int32_t sums[TT_DOT_SUMS];
     tt_product_of part = {.sums = sums};
     for (int32_t start = 0; start < product->pairs; start += fitting) {
         part.rows = product->rows + TT_DOT_ROWS * start;
-        part.columns = product->columns + TT_DOT_COLUMNS * start;
+        part.columns = product->columns + TT_COLUMN_WORDS * start;
         part.pairs = tt_min(fitting, product->pairs - start);
         tt_multiply(&part);
         for (int32_t i = 0; i < TT_DOT_SUMS; i++) { totals[i] += sums[i]; }

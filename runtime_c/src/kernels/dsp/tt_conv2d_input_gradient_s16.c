@@ -5,6 +5,7 @@
 //
 // With strides, pixels go by phases: those of one phase meet the same kernel positions, and no others.
 // Where scratch does not hold the pairs of a whole sum, sums are cut into chunks that are packed again for each tile.
+#define TT_COLUMN_WORDS 4  // of four input channels
 #include "tinytrain/dsp_gradient.h"
 #include "tinytrain/kernels/conv2d.h"
 
@@ -110,38 +111,54 @@ TT_INNER_LOOP static void pack_gradients(const work *w, int32_t n, int32_t posit
     }
 }
 
-// Weights of output channels in pairs, `step` bytes apart: of input channels 0 and 1, and pitch words on of 2 and 3.
-static void pack_pairs(const int8_t *weights, int32_t step, int32_t pairs, uint32_t *out, int32_t pitch) {
-    uint32_t *out_highs = out + pitch;
-#pragma GCC unroll 2
-    for (; pairs > 0; pairs--, weights += 2 * step) {
-        const uint32_t even = tt_word_at(weights), odd = tt_word_at(weights + step);
-        const uint32_t lows = tt_pair_of_lows(even, odd), highs = tt_pair_of_highs(even, odd);
-        tt_store_two(&out, tt_even_bytes(lows), tt_odd_bytes(lows));
-        tt_store_two(&out_highs, tt_even_bytes(highs), tt_odd_bytes(highs));
+// Pairs of four input channels' weights: those of two output channels.
+#define PACK_PAIR(first, second)          \
+    "ldr    r2, " first "\n\t"            \
+    "ldr    r3, " second "\n\t"           \
+    "pkhbt  r4, r2, r3, lsl #16\n\t"      \
+    "pkhtb  r5, r3, r2, asr #16\n\t"      \
+    "sxtb16 r2, r4\n\t"                   \
+    "sxtb16 r3, r4, ror #8\n\t"           \
+    "sxtb16 r4, r5\n\t"                   \
+    "sxtb16 r5, r5, ror #8\n\t"           \
+    "stm    %[out]!, {r2, r3, r4, r5}\n\t"
+
+// Weights of four input channels; output channels, `step` bytes apart, in pairs.
+static void pack_pairs(const int8_t *weights, int32_t step, int32_t pairs, uint32_t *out) {
+    const int32_t three = 3 * step;
+    for (; pairs > 1; pairs -= 2) {
+        __asm__ volatile(PACK_PAIR("[%[w]]", "[%[w], %[step]]") PACK_PAIR("[%[w], %[step], lsl #1]", "[%[w], %[three]]")
+                         "add    %[w], %[w], %[step], lsl #2"
+                         : [w] "+r"(weights), [out] "+r"(out)
+                         : [step] "r"(step), [three] "r"(three)
+                         : "r2", "r3", "r4", "r5", "memory");
+    }
+    if (pairs > 0) {
+        __asm__ volatile(PACK_PAIR("[%[w]]", "[%[w], %[step]]")
+                         : [out] "+r"(out) : [w] "r"(weights), [step] "r"(step) : "r2", "r3", "r4", "r5", "memory");
     }
 }
 
 // The same of input channels 0 and 1 alone.
 static void pack_pairs_of_two(const int8_t *weights, int32_t step, int32_t pairs, uint32_t *out) {
-    for (; pairs > 0; pairs--, weights += 2 * step) {
+    for (; pairs > 0; pairs--, weights += 2 * step, out += TILE_CHANNELS) {
         const uint32_t both = tt_pair_of_lows(tt_half_at(weights), tt_half_at(weights + step));
-        tt_store_two(&out, tt_even_bytes(both), tt_odd_bytes(both));
+        out[0] = tt_even_bytes(both), out[1] = tt_odd_bytes(both);
     }
 }
 
 // The same of one output channel: the first or second of the pairs at out.
-static void pack_one(const int8_t *weights, int32_t lanes, int32_t second, uint32_t *out, int32_t pitch) {
+static void pack_one(const int8_t *weights, int32_t lanes, int32_t second, uint32_t *out) {
     for (int32_t lane = 0; lane < lanes; lane++) {
         const int16_t weight = weights[lane];
-        memcpy((char *)(out + (lane >> 1) * pitch + (lane & 1)) + 2 * second, &weight, sizeof weight);
+        memcpy((char *)(out + lane) + 2 * second, &weight, sizeof weight);
     }
 }
 
 // Weights of 4, 2 or 1 input channels from ci on, which lie in the same blocks, at a kernel position; output channels
 // first..last - 1, both multiples of 4. What is beyond y_channels stays as it is: the gradients there are 0.
 TT_INNER_LOOP static void pack_weights(const work *w, const lanes *next, int32_t position, int32_t first, int32_t last,
-                                       uint32_t *out, int32_t pitch) {
+                                       uint32_t *out) {
     const int32_t ci = next->ci, lanes = next->count;
     const tt_conv2d_input_gradient_args *a = w->args;
     const tt_window *win = &a->window;
@@ -158,17 +175,17 @@ TT_INNER_LOOP static void pack_weights(const work *w, const lanes *next, int32_t
         const int32_t pairs = lanes == 1 ? 0 : (end - ((co + 1) & ~1)) >> 1;
         if (pairs > 0) {
             if (co & 1) {
-                pack_one(weights, lanes, 1, out + co - 1 - first, pitch);
+                pack_one(weights, lanes, 1, out + 2 * (co - 1 - first));
                 weights += step, co++;
             }
             if (lanes == TILE_CHANNELS) {
-                pack_pairs(weights, step, pairs, out + co - first, pitch);
+                pack_pairs(weights, step, pairs, out + 2 * (co - first));
             } else {
-                pack_pairs_of_two(weights, step, pairs, out + co - first);
+                pack_pairs_of_two(weights, step, pairs, out + 2 * (co - first));
             }
             weights += 2 * pairs * step, co += 2 * pairs;
         }
-        for (; co < end; co++, weights += step) { pack_one(weights, lanes, co & 1, out + (co & ~1) - first, pitch); }
+        for (; co < end; co++, weights += step) { pack_one(weights, lanes, co & 1, out + 2 * ((co & ~1) - first)); }
     }
 }
 
@@ -214,6 +231,8 @@ TT_INNER_LOOP static void sum_quads(work *w, const uint32_t *weights, int32_t pa
                              (int16_t *)w->args->gx + ci, w->scale, w->watch.minus_square};
     while (narrow && product.rows < product.rows_end) {
         if (tt_multiply(&product) >= 0) {
+            tt_product_of again = {.rows = product.rows - quad, .columns = weights, .pairs = pairs, .sums = sums};
+            tt_multiply(&again);
             tt_watch_sums(&w->watch, sums, TT_DOT_SUMS, w->rounding.right);
             product.minus_square = w->watch.minus_square;
         }
@@ -238,10 +257,10 @@ static void sum_tile(work *w, int32_t first, int32_t quads, int32_t positions) {
     for (int32_t done = 0; done < w->args->x_channels;) {
         const lanes next = next_lanes(w->args, done);
         for (int32_t p = 0; p < positions; p++) {
-            pack_weights(w, &next, p, 0, w->channels, w->weights + p * w->channels, 2 * pairs);
+            pack_weights(w, &next, p, 0, w->channels, w->weights + TILE_CHANNELS * p * half);
         }
         for (int32_t lane = 0; lane < next.count; lane += 2) {
-            sum_quads(w, w->weights + lane * pairs, pairs, quads, next.ci + lane, tt_min(next.count, 2));
+            sum_quads(w, w->weights + lane, pairs, quads, next.ci + lane, tt_min(next.count, 2));
         }
         done = next.ci + next.count;
     }
@@ -258,11 +277,11 @@ static void sum_pieces(work *w, int32_t n, const lanes *next, int32_t positions,
             last = tt_min(w->channels, first + 2 * most);
             const int32_t pairs = (last - first) / 2;
             pack_gradients(w, n, p, first, last, w->gradients);
-            pack_weights(w, next, p, first, last, weights, 2 * pairs);
+            pack_weights(w, next, p, first, last, weights);
             tt_product_of product = {.rows = w->gradients, .columns = weights, .pairs = pairs};
             for (int32_t half = 0; 2 * half < next->count; half++) {
                 tt_multiply_wide(&product, pairs, totals[half]);
-                product.columns += TT_DOT_COLUMNS * pairs;
+                product.columns += TT_DOT_COLUMNS;
             }
         }
     }
@@ -274,6 +293,10 @@ static void sum_pieces(work *w, int32_t n, const lanes *next, int32_t positions,
 static void run_phase(work *w) {
     const tt_conv2d_input_gradient_args *a = w->args;
     const int32_t positions = w->phase.position_rows * w->phase.position_columns;
+    for (int32_t n = 0; positions == 0 && n < w->phase.pixels; n++) {
+        memset((char *)a->gx + place_of(w, n), 0, sizeof(int16_t) * (size_t)a->x_channels);
+    }
+    if (positions == 0) { return; }
     const int32_t pairs = positions * w->channels / 2, quads = (w->phase.pixels + TT_DOT_ROWS - 1) / TT_DOT_ROWS;
     const int32_t left = (a->scratch_bytes - TILE_PAIR * pairs) / (QUAD_PLACES + QUAD_PAIR * pairs);
     if (left > 0) {
@@ -310,6 +333,7 @@ void tt_conv2d_input_gradient_s16(const void *args) {
     w.rounding = tt_gradient_begin(a->gx_exponent, sums_exponent);
     const int32_t right = w.rounding.right;
     w.scale = right >= 2 && right <= 31 ? 1 << (32 - right) : 0;
+    if (w.scale != 0) { tt_watch_from(&w.watch, tt_known_peak(a->gx_exponent, sums_exponent), right); }
     int64_t factors = 0;
     for (int32_t co = 0; co < a->y_channels; co++) { factors += a->factors[co]; }
     factors *= win->kernel_height * win->kernel_width;

@@ -192,7 +192,7 @@ void tt_conv2d_weight_update_s16(const void *args) {
         for (int32_t kx = 0; kx < a->window.kernel_width; kx++, w.position++) {
             w.meeting = rows_of(&a->window, ky, kx);
             w.row_pairs = tt_max(1, (w.meeting.columns + 1) / 2);
-            w.pairs = (known_pairs(&w) + 1) & ~1;
+            w.pairs = tt_max(2, (known_pairs(&w) + 1) & ~1);  // of zeros where there are none
             update_position(&w);
         }
     }
