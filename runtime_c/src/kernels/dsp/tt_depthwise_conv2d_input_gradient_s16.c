@@ -145,9 +145,7 @@ TT_ALWAYS_INLINE static inline void store_pixel(work *w, const sums *s, int16_t 
     const int32_t square = w->watch.minus_square;
     tt_put_word(gx, low);
     tt_put_word(gx + 2, high);
-    if ((square & tt_watched(low, square) & tt_watched(high, square)) >= 0) {
-        if ((s->of[0] | s->of[1] | s->of[2] | s->of[3]) != 0) { watch_values(w, *s, channel); }
-    }
+    if ((square & tt_watched(low, square) & tt_watched(high, square)) >= 0) { watch_values(w, *s, channel); }
 }
 
 // Four channels of the phase's pixels.
@@ -155,13 +153,17 @@ TT_ALWAYS_INLINE static inline void pixels_of_phase(work *w, int32_t channel, in
     const tt_window *win = &w->args->window;
     const int32_t channels = w->args->x_channels, half = w->half, skip = LANES * (2 * half - pairs);
     const int32_t step = win->stride_width * channels, row_step = win->stride_height * win->x_width * channels;
-    const int32_t first = w->x.base + w->left + 1 - 2 * pairs, end = first + w->x.pixels;
+    const int32_t first = w->x.base + w->left + 1 - 2 * pairs;
     int16_t *row = (int16_t *)w->args->gx + (w->y.first * win->x_width + w->x.first) * channels + channel;
     for (int32_t i = 0; i < w->y.pixels; i++, row += row_step) {
         const meeting m = meeting_of(w, i, pairs);
         int16_t *gx = row;
-        for (int32_t place = first; place < end; place++, gx += step) {
-            const sums s = sum_rows(&m, m.gradients + LANES * ((place & 1) * half + (place >> 1)), pairs, skip);
+        // from an even place to the odd one behind it, and back
+        const uint32_t *g = m.gradients + LANES * ((first & 1) * half + (first >> 1));
+        int32_t next = first & 1 ? LANES * (1 - half) : LANES * half;
+        for (int32_t left = w->x.pixels; left > 0; left--, gx += step) {
+            const sums s = sum_rows(&m, g, pairs, skip);
+            g += next, next = LANES - next;
             store_pixel(w, &s, gx, channel);
         }
     }
@@ -268,6 +270,7 @@ void tt_depthwise_conv2d_input_gradient_s16(const void *args) {
     // a factor of 16 bits << 15 at most stays within int32
     const int shift_occurs = w.rounding.right >= 17 && w.rounding.right <= 32;
     const int fast = a->channel_multiplier == 1 && shift_occurs && lay_out(&w);
+    if (shift_occurs) { tt_watch_from(&w.watch, tt_known_peak(a->gx_exponent, values_exponent), w.rounding.right); }
     if (fast) { memset(w.gradients, 0, sizeof(uint32_t) * (size_t)(2 * LANES * w.half * a->window.y_height)); }
     for (int32_t i = 0; fast && i < a->block_count; i++) {
         const tt_depthwise_block *block = &a->blocks[i];
