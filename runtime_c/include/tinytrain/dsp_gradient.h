@@ -181,7 +181,8 @@ TT_SHARED_LOOP static int32_t tt_multiply(tt_product_of *product) {
     const tt_product_of p = *product;
     const uint32_t *a = p.rows, *b = p.columns;
     const uint32_t *const end = b + TT_COLUMN_WORDS * p.pairs;
-    uint32_t entry = 1U - (uint32_t)(TT_PAIR_BYTES * ((p.pairs - 1) % TT_UNROLLED_PAIRS));  // from 3 on; 1: Thumb
+    const uint32_t rest = (uint32_t)(p.pairs - 1) % TT_UNROLLED_PAIRS;
+    uint32_t entry = 1U - TT_PAIR_BYTES * rest;  // before 3; the 1 stands for Thumb
     __asm__ volatile(
         "ldr    r2, %[entry]\n\t"
         "adr.w  r3, 3f\n\t"

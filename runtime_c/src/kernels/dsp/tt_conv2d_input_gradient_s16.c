@@ -123,19 +123,21 @@ TT_INNER_LOOP static void pack_gradients(const work *w, int32_t n, int32_t posit
     "sxtb16 r5, r5, ror #8\n\t"           \
     "stm    %[out]!, {r2, r3, r4, r5}\n\t"
 
+#define PACK_TWO_PAIRS                                           \
+    PACK_PAIR("[%[w]]", "[%[w], %[step]]")                       \
+    PACK_PAIR("[%[w], %[step], lsl #1]", "[%[w], %[three]]")     \
+    "add    %[w], %[w], %[step], lsl #2\n\t"
+
 // Weights of four input channels; output channels, `step` bytes apart, in pairs.
 static void pack_pairs(const int8_t *weights, int32_t step, int32_t pairs, uint32_t *out) {
     const int32_t three = 3 * step;
-    for (; pairs > 1; pairs -= 2) {
-        __asm__ volatile(PACK_PAIR("[%[w]]", "[%[w], %[step]]") PACK_PAIR("[%[w], %[step], lsl #1]", "[%[w], %[three]]")
-                         "add    %[w], %[w], %[step], lsl #2"
-                         : [w] "+r"(weights), [out] "+r"(out)
-                         : [step] "r"(step), [three] "r"(three)
-                         : "r2", "r3", "r4", "r5", "memory");
+    for (const uint32_t *const end = out + TILE_CHANNELS * (pairs & ~3); out != end;) {
+        __asm__ volatile(PACK_TWO_PAIRS PACK_TWO_PAIRS : [w] "+r"(weights), [out] "+r"(out)
+                         : [step] "r"(step), [three] "r"(three) : "r2", "r3", "r4", "r5", "memory");
     }
-    if (pairs > 0) {
-        __asm__ volatile(PACK_PAIR("[%[w]]", "[%[w], %[step]]")
-                         : [out] "+r"(out) : [w] "r"(weights), [step] "r"(step) : "r2", "r3", "r4", "r5", "memory");
+    for (pairs &= 3; pairs > 0; pairs--, weights += 2 * step) {
+        __asm__ volatile(PACK_PAIR("[%[w]]", "[%[w], %[step]]") : [out] "+r"(out)
+                         : [w] "r"(weights), [step] "r"(step) : "r2", "r3", "r4", "r5", "memory");
     }
 }
 

@@ -41,28 +41,41 @@ static int32_t tap_pairs(const axis *x) { return (x->taps + 1) / 2; }
 // --- packing ---
 
 // The pairs (first, second) of four channels.
-static void pack_two(uint32_t **out, const uint32_t *first, const uint32_t *second) {
-    tt_store_two(out, tt_pair_of_lows(first[0], second[0]), tt_pair_of_highs(first[0], second[0]));
-    tt_store_two(out, tt_pair_of_lows(first[1], second[1]), tt_pair_of_highs(first[1], second[1]));
+TT_ALWAYS_INLINE static inline void pack_two(uint32_t **out, const uint32_t *first, const uint32_t *second) {
+    __asm__ volatile(
+        "pkhbt  r0, %[first], %[second], lsl #16\n\t"
+        "pkhtb  r1, %[second], %[first], asr #16\n\t"
+        "pkhbt  r2, %[first_high], %[second_high], lsl #16\n\t"
+        "pkhtb  r3, %[second_high], %[first_high], asr #16\n\t"
+        "stm    %[out]!, {r0, r1, r2, r3}\n\t"
+        : [out] "+r"(*out)
+        : [first] "r"(first[0]), [second] "r"(second[0]), [first_high] "r"(first[1]), [second_high] "r"(second[1])
+        : "r0", "r1", "r2", "r3", "memory");
 }
 
 // All pairs with a pixel in them; the first one lies at an even place. The others stay zeros.
 TT_INNER_LOOP static void pack_gradients(const work *w, int32_t channel) {
     const tt_depthwise_conv2d_input_gradient_args *a = w->args;
-    const int32_t channels = a->y_channels, places = a->window.y_width + 1, zeros = LANES * (w->left - 1) / 2;
+    const int32_t channels = a->y_channels, zeros = LANES * (w->left - 1) / 2;
     const int16_t *gy = (const int16_t *)a->gy + channel;
     for (int32_t oy = 0; oy < a->window.y_height; oy++) {
         uint32_t *even = w->gradients + oy * 2 * LANES * w->half + zeros, *odd = even + LANES * w->half;
+        const uint32_t none[2] = {0, 0};
         uint32_t last[2] = {0, 0}, next[2];
-        for (int32_t left = places - 1; left > 0; left -= 2) {
+        int32_t left = a->window.y_width;
+        for (; left > 1; left -= 2) {
             next[0] = tt_word_at(gy), next[1] = tt_word_at(gy + 2), gy += channels;
             pack_two(&even, last, next);
-            last[0] = 0, last[1] = 0;
-            if (left > 1) { last[0] = tt_word_at(gy), last[1] = tt_word_at(gy + 2), gy += channels; }
+            last[0] = tt_word_at(gy), last[1] = tt_word_at(gy + 2), gy += channels;
             pack_two(&odd, next, last);
         }
-        const uint32_t none[2] = {0, 0};
-        if (places % 2 != 0) { pack_two(&even, last, none); }
+        if (left > 0) {
+            next[0] = tt_word_at(gy), next[1] = tt_word_at(gy + 2), gy += channels;
+            pack_two(&even, last, next);
+            pack_two(&odd, next, none);
+        } else {
+            pack_two(&even, last, none);
+        }
     }
 }
 
