@@ -120,7 +120,25 @@ TT_INNER_LOOP static void weave(const image *from, int32_t row, int32_t end, int
     }
 }
 
-// The kernels of channels c on of a block of the weight, group by group; returns the number of groups.
+// The vectors of four channels' kernels, from cells of the weight; returns the sums of the weights.
+TT_INNER_LOOP static int32x4_t lay_out_weights(const layer *l, const int8_t *cells, int8x16_t *vectors) {
+    uint32x4_t at = vaddq_n_u32(vmulq_n_u32(vidupq_n_u32(0, 1), CELL), (uint32_t)(uintptr_t)cells);
+    int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+    const int32_t step = l->vectors;
+    for (int32_t i = 0; i < step; i++, vectors++, at = vaddq_n_u32(at, WORDS * CELL)) {
+        const mve_pred16_t some = vctp32q((uint32_t)tt_max(l->words - i * WORDS, 0));
+        const int8x16_t w0 = vreinterpretq_s8_s32(vldrwq_gather_base_z_s32(at, 0, some));
+        const int8x16_t w1 = vreinterpretq_s8_s32(vldrwq_gather_base_z_s32(at, 4, some));
+        const int8x16_t w2 = vreinterpretq_s8_s32(vldrwq_gather_base_z_s32(at, 8, some));
+        const int8x16_t w3 = vreinterpretq_s8_s32(vldrwq_gather_base_z_s32(at, 12, some));
+        s0 = vaddvaq_s8(s0, w0), s1 = vaddvaq_s8(s1, w1), s2 = vaddvaq_s8(s2, w2), s3 = vaddvaq_s8(s3, w3);
+        vectors[0] = w0, vectors[step] = w1, vectors[2 * step] = w2, vectors[3 * step] = w3;
+    }
+    return tt_lanes(s0, s1, s2, s3);
+}
+
+// The kernels of channels `first` on of a block of the weight, group by group, of which `done` are done; returns the
+// number of groups.
 static int32_t lay_out_groups(const layer *l, const part *p, const tt_depthwise_block *block, int32_t first,
                               int32_t done) {
     static const int8_t zeros[LANES] = {0};
@@ -131,25 +149,12 @@ static int32_t lay_out_groups(const layer *l, const part *p, const tt_depthwise_
                           vdupq_n_u8(0), 0, vctp8q((uint32_t)(block->count - first))};
     int8_t *cells = cells_of(l, p);
     for (int32_t i = 0; i < blocks_of(l); i++) { weave(&kernel, 4 * i, height, width, cells + i * width * CELL); }
-    const uint32x4_t places = vmulq_n_u32(vidupq_n_u32(0, 1), CELL);
     int32_t groups = 0;
     for (; groups < p->groups && done < block->count; groups++, done += together) {
         const int32_t c = tt_min(done, block->count - together);  // the last four may overlap the four before
         group *to = group_at(l, p, groups);
-        int8x16_t *vector = to->weights;
-        int32_t sums[CHANNELS];
-        for (int32_t k = 0; k < CHANNELS; k++) {
-            const int32_t *words = (const int32_t *)(const void *)(cells + 4 * (c - first + k));
-            int32_t sum = 0;
-            for (int32_t left = l->words; left > 0; left -= WORDS, words += WORDS * CELL / 4) {
-                const int32x4_t four = vldrwq_gather_offset_z_s32(words, places, vctp32q((uint32_t)left));
-                *vector = vreinterpretq_s8_s32(four);
-                sum = vaddvaq_s8(sum, *vector++);
-            }
-            if (l->words <= 2 * WORDS && l->vectors > 2) { *vector++ = vdupq_n_s8(0); }
-            sums[k] = sum;
-        }
-        const int32x4_t zero_sums = vmulq_n_s32(vld1q_s32(sums), -l->args->x_zero_point);
+        const int32x4_t sums = lay_out_weights(l, cells + 4 * (c - first), to->weights);
+        const int32x4_t zero_sums = vmulq_n_s32(sums, -l->args->x_zero_point);
         to->quad = tt_quad_of(&l->output, block->start + c, together, zero_sums, l->largest_bias);
         if (!whole_clamp) { to->quad.style = tt_max(to->quad.style, TT_STYLE_ANY); }  // the others know no clamp but this
     }
@@ -357,8 +362,10 @@ static void store_rows(const layer *l, const part *p, int32_t first, int32_t las
         for (int32_t done = 0, groups; done < block->count; done += CHANNELS * groups) {
             const int32_t c = tt_min(done, tt_max(block->count - CHANNELS * p->groups, 0));
             const int32_t channel = block->start + c, ci = multiplier == 1 ? channel : channel / multiplier;
-            uint8_t inputs[LANES];
-            for (int32_t k = 0; k < LANES; k++) { inputs[k] = (uint8_t)((channel + k) / multiplier - ci); }
+            uint8_t inputs[LANES] = {0};
+            for (int32_t k = 0; k < LANES && multiplier > 1; k++) {
+                inputs[k] = (uint8_t)((channel + k) / multiplier - ci);
+            }
             const image x = {a->x + ci, a->window.x_width * a->x_channels, a->x_channels, 0, a->window.x_height, outside,
                              vld1q_u8(inputs), multiplier > 1, vctp8q((uint32_t)(block->count - c))};
             groups = lay_out_groups(l, p, block, c, done);
