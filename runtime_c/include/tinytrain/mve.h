@@ -128,6 +128,16 @@ TT_ALWAYS_INLINE static inline int32x4_t tt_saturated_s8(int32x4_t value, int32_
     return vshrq_n_s32(vqshlq_n_s32(vqaddq_n_s32(value, zero_point), 24), 24);
 }
 
+// Clamps outputs that are within int8, where the clamp is narrower.
+static inline void tt_clamp_all(const tt_output *o, int8_t *y, int32_t count) {
+    if (o->low == INT8_MIN && o->high == INT8_MAX) { return; }
+    const int8x16_t low = vdupq_n_s8((int8_t)o->low), high = vdupq_n_s8((int8_t)o->high);
+    for (; count > 0; count -= 16, y += 16) {
+        const mve_pred16_t some = vctp8q((uint32_t)count);
+        vstrbq_p_s8(y, vminq_s8(vmaxq_s8(vldrbq_z_s8(y, some), low), high), some);
+    }
+}
+
 TT_ALWAYS_INLINE static inline void tt_store_any(tt_output o, tt_quad q, int32x4_t sums, int8_t *y) {
     const int32x4_t value = tt_scaled(vqaddq_s32(sums, q.bias), q.multiplier, q.shift, TT_STYLE_ANY);
     const int32x4_t clamped = tt_clamped(value, o.zero_point, vdupq_n_s32(o.low), vdupq_n_s32(o.high));

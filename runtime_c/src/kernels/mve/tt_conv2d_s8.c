@@ -5,12 +5,14 @@
 // Rows of at most 16 inputs: four vectors of weights stay in registers. Longer rows: two rows times four channels; the
 // weights lie in scratch, a vector of each channel in turn, filled up with zeros. So whole vectors of x can be read, past
 // a row's end; the last rows of x, where that would pass the image's end, are copied to scratch as well.
-// Scratch: packed weights 16 + 4 R, rows of R bytes each, two or more; R = inputs rounded up to 16.
+// Scratch: packed weights 36 + 4 R, rows of R bytes each, two or more; R = inputs rounded up to 16.
+#include <string.h>
+
 #include "tinytrain/kernels/conv2d.h"
 #include "tinytrain/mve.h"
 #include "tinytrain/window.h"
 
-enum { LANES = 16, CHANNELS = 4, BLOCK = LANES * CHANNELS, HEADER = 16 };
+enum { LANES = 16, CHANNELS = 4, BLOCK = LANES * CHANNELS, HEADER = 16, TAIL = 20, MOST_CHANNELS = 65532 };
 
 // Rows and where their outputs go; the steps of one row alone are 0.
 typedef struct rows {
@@ -142,78 +144,93 @@ TT_INNER_LOOP static void narrow_single(const layer *l, const tt_quad *quad, con
     store_narrow_rows(l, quad, r, packed, TT_STYLE_SINGLE);
 }
 
-// Sums of two rows times four channels; the rows' addresses move on by whole vectors. VMLADAVA adds to even registers
-// only. All eight are in use, so the loop ends on the address of the weights. They begin with the four channels' start.
-TT_ALWAYS_INLINE static inline void two_rows(const int8_t **x0, const int8_t **x1, const int8_t *packed,
-                                             const int8_t *end, int32x4_t *sums0, int32x4_t *sums1) {
-    int32_t a0, a1, a2, a3, b0, b1, b2;  // and b3, lr
-    int8x16_t w, v;
-    __asm__ volatile(
-        "ldrd %[a0], %[a1], [%[packed]]\n\t"
-        "ldrd %[b0], %[b1], [%[packed]], #8\n\t"
-        "ldrd %[a2], %[a3], [%[packed]]\n\t"
-        "ldrd %[b2], lr, [%[packed]], #8\n"
-        "1:\n\t"
-        "vldrb.8 %q[s0], [%[x0]], #16\n\t"
-        "vldrb.8 %q[w], [%[packed]], #16\n\t"
-        "vmladava.s8 %[a0], %q[s0], %q[w]\n\t"
-        "vldrb.8 %q[s1], [%[x1]], #16\n\t"
-        "vmladava.s8 %[b0], %q[s1], %q[w]\n\t"
-        "vldrb.8 %q[v], [%[packed]], #16\n\t"
-        "vmladava.s8 %[a1], %q[s0], %q[v]\n\t"
-        "vldrb.8 %q[w], [%[packed]], #16\n\t"
-        "vmladava.s8 %[b1], %q[s1], %q[v]\n\t"
-        "vmladava.s8 %[a2], %q[s0], %q[w]\n\t"
-        "vldrb.8 %q[v], [%[packed]], #16\n\t"
-        "vmladava.s8 %[b2], %q[s1], %q[w]\n\t"
-        "cmp %[packed], %[end]\n\t"
-        "vmladava.s8 %[a3], %q[s0], %q[v]\n\t"
-        "vmladava.s8 lr, %q[s1], %q[v]\n\t"
-        "bne 1b\n\t"
-        "vmov %q[s0][2], %q[s0][0], %[a0], %[a2]\n\t"
-        "vmov %q[s0][3], %q[s0][1], %[a1], %[a3]\n\t"
-        "vmov %q[s1][2], %q[s1][0], %[b0], %[b2]\n\t"
-        "vmov %q[s1][3], %q[s1][1], %[b1], lr"
-        : [a0] "=&Te"(a0), [a1] "=&Te"(a1), [a2] "=&Te"(a2), [a3] "=&Te"(a3), [b0] "=&Te"(b0), [b1] "=&Te"(b1),
-          [b2] "=&Te"(b2), [x0] "+r"(*x0), [x1] "+r"(*x1), [packed] "+r"(packed), [s0] "=&w"(*sums0),
-          [s1] "=&w"(*sums1), [w] "=&w"(w), [v] "=&w"(v)
-        : [end] "r"(end)
-        : "lr", "cc", "memory");
-}
+// What stands behind the packed weights, where the address of the weights arrives.
+typedef struct tail {
+    int32_t zero_point, y_step, x_next, x_step;  // y_step: of two rows; x_next: from the end of the second row
+    int8_t *y_end;
+} tail;
+
+// All rows, two at a time, times four channels. VMLADAVA adds to even registers only, and all eight are in use: so the
+// loops end on addresses, and what else is needed is loaded from behind the weights. Both rows' outputs are narrowed in
+// 16-bit lanes and scattered in one go. `sign`: what TT_STYLE_SIGNED does before the shift.
+#define STORE_WIDE_ROWS(sign)                                                                                          \
+    __asm__ volatile(                                                                                                  \
+        "1: ldm %[packed], {r0, r2, r4, r6}\n\t"                                                                       \
+        "add r5, %[packed], #16\n\t"                                                                                  \
+        "ldm %[packed], {r8, r10, r12, lr}\n"                                                                          \
+        "2: vldrb.8 q0, [%[x0]], #16\n\t"                                                                             \
+        "vldrb.8 q2, [r5], #16\n\t"                                                                                   \
+        "vmladava.s8 r0, q0, q2\n\t"                                                                                  \
+        "vldrb.8 q1, [%[x1]], #16\n\t"                                                                                \
+        "vmladava.s8 r8, q1, q2\n\t"                                                                                  \
+        "vldrb.8 q3, [r5], #16\n\t"                                                                                   \
+        "vmladava.s8 r2, q0, q3\n\t"                                                                                  \
+        "vldrb.8 q2, [r5], #16\n\t"                                                                                   \
+        "vmladava.s8 r10, q1, q3\n\t"                                                                                 \
+        "vmladava.s8 r4, q0, q2\n\t"                                                                                  \
+        "vldrb.8 q3, [r5], #16\n\t"                                                                                   \
+        "vmladava.s8 r12, q1, q2\n\t"                                                                                 \
+        "cmp r5, %[end]\n\t"                                                                                          \
+        "vmladava.s8 r6, q0, q3\n\t"                                                                                  \
+        "vmladava.s8 lr, q1, q3\n\t"                                                                                  \
+        "bne 2b\n\t"                                                                                                  \
+        "vmov q0[2], q0[0], r0, r4\n\t"                                                                               \
+        "vmov q0[3], q0[1], r2, r6\n\t"                                                                               \
+        "vmov q1[2], q1[0], r8, r12\n\t"                                                                              \
+        "vmov q1[3], q1[1], r10, lr\n\t"                                                                              \
+        "vqrdmulh.s32 q0, q0, %q[multiplier]\n\t"                                                                     \
+        "vqrdmulh.s32 q1, q1, %q[multiplier]\n\t" sign                                                                \
+        "ldm r5, {r0, r2, r4, r6, r8}\n\t"                                                                            \
+        "vrshl.s32 q0, q0, %q[shift]\n\t"                                                                             \
+        "add %[x0], %[x1], r4\n\t"                                                                                    \
+        "vrshl.s32 q1, q1, %q[shift]\n\t"                                                                             \
+        "add %[x1], %[x0], r6\n\t"                                                                                    \
+        "vqmovnb.s32 q0, q0\n\t"                                                                                      \
+        "vqmovnt.s32 q0, q1\n\t"                                                                                      \
+        "vqadd.s16 q0, q0, r0\n\t"                                                                                    \
+        "vqmovnb.s16 q0, q0\n\t"                                                                                      \
+        "vstrb.16 q0, [%[y], %q[places]]\n\t"                                                                         \
+        "add %[y], %[y], r2\n\t"                                                                                      \
+        "cmp %[y], r8\n\t"                                                                                            \
+        "bne 1b"                                                                                                       \
+        : [x0] "+r"(x0), [x1] "+r"(x1), [y] "+r"(y)                                                                    \
+        : [packed] "r"(l->packed), [end] "r"(end), [multiplier] "w"(quad->multiplier), [shift] "w"(quad->shift),       \
+          [places] "w"(places)                                                                                         \
+        : "r0", "r2", "r4", "r5", "r6", "r8", "r10", "r12", "lr", "q0", "q1", "q2", "q3", "cc", "memory")
+#define SIGN_FIX                                                                                                       \
+    "vshr.s32 q2, q0, #31\n\tvshr.s32 q3, q1, #31\n\tvadd.i32 q0, q0, q2\n\tvadd.i32 q1, q1, q3\n\t"
+
+#define WIDE_ROWS(name, sign)                                                                                          \
+    TT_INNER_LOOP static void name(const layer *l, const tt_quad *quad, const rows *r) {                               \
+        const uint16x8_t index = vidupq_n_u16(0, 1), odd = vandq_u16(index, vdupq_n_u16(1));                           \
+        const uint16x8_t places = vmlaq_n_u16(vshrq_n_u16(index, 1), odd, (uint16_t)r->y_step);                        \
+        const int8_t *x0 = r->x, *x1 = x0 + r->x_step;                                                                 \
+        int8_t *y = r->y + quad->channel, *end = l->packed + HEADER + CHANNELS * l->padded;                            \
+        const tail behind = {l->output.zero_point, 2 * r->y_step, r->x_step - l->padded, r->x_step,                    \
+                             y + r->count / 2 * 2 * r->y_step};                                                        \
+        memcpy(end, &behind, sizeof behind);                                                                           \
+        STORE_WIDE_ROWS(sign);                                                                                         \
+    }
+WIDE_ROWS(wide_relu, "")
+WIDE_ROWS(wide_signed, SIGN_FIX)
 
 TT_ALWAYS_INLINE static inline void store_wide_rows(const layer *l, const tt_quad *quad, const rows *r, int32_t style) {
-    const tt_quad q = *quad;
-    const tt_output o = l->output;
-    const int32_t x_step = r->x_step, y_step = r->y_step;
-    const int32_t next = x_step - l->padded;  // from the end of the second row to the next two
-    const int8_t *packed = l->packed, *end = packed + HEADER + CHANNELS * l->padded;
-    const int8_t *x0 = r->x, *x1 = x0 + x_step;
-    const int32x4_t low = vdupq_n_s32(o.low), high = vdupq_n_s32(o.high);
-    int8_t *y = r->y + q.channel;
-    for (int32_t left = r->count; left > 0; left -= 2, y += 2 * y_step) {
-        int32x4_t sums0, sums1;
-        two_rows(&x0, &x1, packed, end, &sums0, &sums1);
-        x0 = x1 + next;
-        x1 = x0 + x_step;
+    for (int32_t i = 0; i < r->count; i++) {
+        const int8_t *x = r->x + i * r->x_step;
+        int8_t *y = r->y + i * r->y_step + quad->channel;
+        int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+        for (const int8_t *w = l->packed + HEADER, *end = w + CHANNELS * l->padded; w < end; w += BLOCK, x += LANES) {
+            const int8x16_t v = vldrbq_s8(x);
+            s0 = vmladavaq_s8(s0, v, vldrbq_s8(w)), s1 = vmladavaq_s8(s1, v, vldrbq_s8(w + LANES));
+            s2 = vmladavaq_s8(s2, v, vldrbq_s8(w + 2 * LANES)), s3 = vmladavaq_s8(s3, v, vldrbq_s8(w + 3 * LANES));
+        }
+        const int32x4_t sums = vaddq_s32(tt_lanes(s0, s1, s2, s3), quad->start);
         if (style == TT_STYLE_SINGLE) {
-            tt_store_single(&l->output, quad, sums0, y);
-            tt_store_single(&l->output, quad, sums1, y + y_step);
-        } else if (style == TT_STYLE_ANY) {
-            tt_store_any(o, q, sums0, y);
-            tt_store_any(o, q, sums1, y + y_step);
+            tt_store_single(&l->output, quad, sums, y);
         } else {
-            vstrbq_s32(y, tt_clamped(tt_scaled(sums0, q.multiplier, q.shift, style), o.zero_point, low, high));
-            vstrbq_s32(y + y_step, tt_clamped(tt_scaled(sums1, q.multiplier, q.shift, style), o.zero_point, low, high));
+            tt_store_any(l->output, *quad, sums, y);
         }
     }
-}
-
-TT_INNER_LOOP static void wide_relu(const layer *l, const tt_quad *quad, const rows *r) {
-    store_wide_rows(l, quad, r, TT_STYLE_RELU);
-}
-
-TT_INNER_LOOP static void wide_signed(const layer *l, const tt_quad *quad, const rows *r) {
-    store_wide_rows(l, quad, r, TT_STYLE_SIGNED);
 }
 
 TT_INNER_LOOP static void wide_any(const layer *l, const tt_quad *quad, const rows *r) {
@@ -225,13 +242,12 @@ TT_INNER_LOOP static void wide_single(const layer *l, const tt_quad *quad, const
 }
 
 static void store_narrow(const layer *l, int32_t co, int32_t count, const rows *r, int32_t parts) {
-    const int whole_clamp = l->output.low == INT8_MIN && l->output.high == INT8_MAX;
     int8_t packed[BLOCK];
     const tt_quad quad = pack(l, co, count, packed);
     for (; parts > 0; parts--, r++) {
-        if (quad.style == TT_STYLE_RELU && whole_clamp) {
+        if (quad.style == TT_STYLE_RELU) {
             narrow_relu(l, &quad, r, packed);
-        } else if (quad.style == TT_STYLE_SIGNED && whole_clamp) {
+        } else if (quad.style == TT_STYLE_SIGNED) {
             narrow_signed(l, &quad, r, packed);
         } else if (quad.style == TT_STYLE_SINGLE) {
             narrow_single(l, &quad, r, packed);
@@ -243,13 +259,14 @@ static void store_narrow(const layer *l, int32_t co, int32_t count, const rows *
 
 static void store_wide(const layer *l, int32_t co, int32_t count, const rows *r, int32_t parts) {
     const tt_quad quad = pack(l, co, count, l->packed + HEADER);
+    const int32_t style = l->args->y_channels <= MOST_CHANNELS ? quad.style : tt_max(quad.style, TT_STYLE_ANY);
     vst1q_s32((int32_t *)(void *)l->packed, quad.start);
     for (; parts > 0; parts--, r++) {
-        if (quad.style == TT_STYLE_RELU) {
+        if (style == TT_STYLE_RELU) {
             wide_relu(l, &quad, r);
-        } else if (quad.style == TT_STYLE_SIGNED) {
+        } else if (style == TT_STYLE_SIGNED) {
             wide_signed(l, &quad, r);
-        } else if (quad.style == TT_STYLE_SINGLE) {
+        } else if (style == TT_STYLE_SINGLE) {
             wide_single(l, &quad, r);
         } else {
             wide_any(l, &quad, r);
@@ -275,6 +292,7 @@ static void store_rows(const layer *l, int32_t first, int32_t direct, const int8
             store_wide(l, co, together, r, parts);
         }
     }
+    tt_clamp_all(&l->output, l->args->y + first * channels, (direct + count) * channels);
 }
 
 static void copy_window(const layer *l, int32_t oy, int32_t ox, int8_t *to) {
@@ -340,7 +358,7 @@ void tt_conv2d_s8(const void *args) {
     const int32_t padded = (inputs + LANES - 1) / LANES * LANES, outputs = win->y_height * win->y_width;
     const layer l = {a, output, inputs, padded, tt_largest_bias(inputs), a->scratch};
     const int narrow = inputs <= LANES;
-    int8_t *copies = l.packed + (narrow ? 0 : HEADER + CHANNELS * padded);
+    int8_t *copies = l.packed + (narrow ? 0 : HEADER + CHANNELS * padded + TAIL);
     if (rows_are_pixels(win)) {
         // The last rows are copied where whole vectors would read past the image, and where rows go in twos.
         const int32_t direct = narrow ? outputs : (outputs - (padded > inputs)) / 2 * 2;
