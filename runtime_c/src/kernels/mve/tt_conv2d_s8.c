@@ -44,64 +44,79 @@ TT_INNER_LOOP static int32_t pack_run(const int8_t *w, int32_t count, int32_t at
     return sum;
 }
 
-// The same for four channels, whose weights lie `step` bytes apart.
-TT_INNER_LOOP static void pack_four_runs(const int8_t *w, int32_t step, int32_t count, int32_t at, int8_t *to,
-                                         int32_t *sums) {
-    int32_t lane = at % LANES, s0 = sums[0], s1 = sums[1], s2 = sums[2], s3 = sums[3];
-    to += at / LANES * BLOCK + lane;
-    for (; lane == 0 && count >= LANES; count -= LANES, w += LANES, to += BLOCK) {
-        const int8x16_t w0 = vldrbq_s8(w), w1 = vldrbq_s8(w + step);
-        const int8x16_t w2 = vldrbq_s8(w + 2 * step), w3 = vldrbq_s8(w + 3 * step);
-        s0 = vaddvaq_s8(s0, w0), s1 = vaddvaq_s8(s1, w1), s2 = vaddvaq_s8(s2, w2), s3 = vaddvaq_s8(s3, w3);
-        vstrbq_s8(to, w0);
-        vstrbq_s8(to + LANES, w1);
-        vstrbq_s8(to + 2 * LANES, w2);
-        vstrbq_s8(to + 3 * LANES, w3);
-    }
-    while (count > 0) {
-        const int32_t part = tt_min(LANES - lane, count);
-        const mve_pred16_t some = vctp8q((uint32_t)part);
-        const int8x16_t w0 = vldrbq_z_s8(w, some), w1 = vldrbq_z_s8(w + step, some);
-        const int8x16_t w2 = vldrbq_z_s8(w + 2 * step, some), w3 = vldrbq_z_s8(w + 3 * step, some);
-        s0 = vaddvaq_s8(s0, w0), s1 = vaddvaq_s8(s1, w1), s2 = vaddvaq_s8(s2, w2), s3 = vaddvaq_s8(s3, w3);
-        vstrbq_p_s8(to, w0, some);
-        vstrbq_p_s8(to + LANES, w1, some);
-        vstrbq_p_s8(to + 2 * LANES, w2, some);
-        vstrbq_p_s8(to + 3 * LANES, w3, some);
-        to += BLOCK - lane, w += part, count -= part, lane = 0;
-    }
-    sums[0] = s0, sums[1] = s1, sums[2] = s2, sums[3] = s3;
+// The same for four channels, whose weights lie `step` bytes apart, from the beginning of a vector on, or in one.
+TT_ALWAYS_INLINE static inline int32x4_t pack_four_runs(const int8_t *w0, int32_t step, int32_t count, int8_t *to) {
+    const int8_t *w1 = w0 + step, *w2 = w1 + step, *w3 = w2 + step;
+    int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+    __asm__ volatile(
+        "wlstp.8 lr, %[count], 2f\n"
+        "1: vldrb.8 q0, [%[w0]], #16\n\t"
+        "vldrb.8 q1, [%[w1]], #16\n\t"
+        "vaddva.s8 %[s0], q0\n\t"
+        "vstrb.8 q0, [%[to]], #16\n\t"
+        "vaddva.s8 %[s1], q1\n\t"
+        "vldrb.8 q2, [%[w2]], #16\n\t"
+        "vstrb.8 q1, [%[to]], #16\n\t"
+        "vaddva.s8 %[s2], q2\n\t"
+        "vldrb.8 q3, [%[w3]], #16\n\t"
+        "vstrb.8 q2, [%[to]], #16\n\t"
+        "vaddva.s8 %[s3], q3\n\t"
+        "vstrb.8 q3, [%[to]], #16\n\t"
+        "letp lr, 1b\n"
+        "2:"
+        : [w0] "+r"(w0), [w1] "+r"(w1), [w2] "+r"(w2), [w3] "+r"(w3), [to] "+r"(to), [s0] "+Te"(s0), [s1] "+Te"(s1),
+          [s2] "+Te"(s2), [s3] "+Te"(s3)
+        : [count] "r"(count)
+        : "lr", "q0", "q1", "q2", "q3", "memory");
+    return tt_lanes(s0, s1, s2, s3);
 }
 
-// Packs what a block has of the channels from `co` on.
-static void pack_block(const tt_conv2d_s8_args *a, const tt_weight_block *block, int32_t co, int32_t count, int8_t *to,
-                       int32_t *sums) {
+// Packs what a block has of the channels from `co` on; returns the sums of the weights.
+TT_INNER_LOOP static int32x4_t pack_block(const tt_conv2d_s8_args *a, const tt_weight_block *block, int32_t co,
+                                          int32_t count, int8_t *to) {
     const int32_t first = tt_max(co, block->co_start), last = tt_min(co + count, block->co_start + block->co_count);
     const int32_t positions = a->window.kernel_height * a->window.kernel_width, step = positions * block->ci_count;
     const int whole = block->ci_count == a->x_channels;
     const int32_t run = whole ? step : block->ci_count;
     const int8_t *w = block->weights + (first - block->co_start) * step;
+    int32_t sums[CHANNELS] = {0, 0, 0, 0};
     for (int32_t k = 0; k < (whole ? 1 : positions) && first < last; k++, w += run) {
         const int32_t at = k * a->x_channels + block->ci_start;
-        if (last - first == CHANNELS) {
-            pack_four_runs(w, step, run, at, to, sums);
-            continue;
-        }
         for (int32_t c = first - co; c < last - co; c++) {
             sums[c] += pack_run(w + (c + co - first) * step, run, at, to + c * LANES);
         }
     }
+    return vld1q_s32(sums);
 }
 
 // Packs the weights of `count` channels.
+TT_INNER_LOOP static int32x4_t pack_weights(const layer *l, int32_t co, int32_t count, int8_t *to) {
+    const tt_conv2d_s8_args *a = l->args;
+    int32x4_t sums = vdupq_n_s32(0);
+    if (l->padded != l->inputs) {
+        int8_t *end = to + (l->padded - LANES) * CHANNELS;
+        for (int32_t c = 0; c < CHANNELS; c++) { vstrbq_s8(end + c * LANES, vreinterpretq_s8_s32(sums)); }
+    }
+    for (const tt_weight_block *block = a->blocks, *last = block + a->block_count; block < last; block++) {
+        const int32_t skip = co - block->co_start, ci = block->ci_start;
+        const int inside = count == CHANNELS && skip >= 0 && skip + CHANNELS <= block->co_count;
+        if (inside && (block->ci_count == a->x_channels || l->inputs == a->x_channels)) {  // one run of each channel
+            const int32_t run = block->ci_count == a->x_channels ? l->inputs : block->ci_count, lane = ci % LANES;
+            const int32_t part = lane == 0 ? 0 : tt_min(LANES - lane, run);  // of a vector that others have a part of
+            const int8_t *w = block->weights + skip * run;
+            if (part > 0) { sums = vaddq_s32(sums, pack_four_runs(w, run, part, to + ci * CHANNELS - 3 * lane)); }
+            if (run > part) {
+                sums = vaddq_s32(sums, pack_four_runs(w + part, run, run - part, to + (ci + part) * CHANNELS));
+            }
+        } else {
+            sums = vaddq_s32(sums, pack_block(a, block, co, count, to));
+        }
+    }
+    return vmulq_n_s32(sums, -a->x_zero_point);
+}
+
 static tt_quad pack(const layer *l, int32_t co, int32_t count, int8_t *to) {
-    const int8x16_t zero = vdupq_n_s8(0);
-    int8_t *end = to + (l->padded - LANES) * CHANNELS;
-    int32_t sums[CHANNELS] = {0, 0, 0, 0};
-    for (int32_t c = 0; c < CHANNELS; c++) { vstrbq_s8(end + c * LANES, zero); }
-    for (int32_t i = 0; i < l->args->block_count; i++) { pack_block(l->args, &l->args->blocks[i], co, count, to, sums); }
-    const int32x4_t zero_sums = vmulq_n_s32(vld1q_s32(sums), -l->args->x_zero_point);
-    return tt_quad_of(&l->output, co, count, zero_sums, l->largest_bias);
+    return tt_quad_of(&l->output, co, count, pack_weights(l, co, count, to), l->largest_bias);
 }
 
 TT_ALWAYS_INLINE static inline void store_narrow_rows(const layer *l, const tt_quad *quad, const rows *r,
