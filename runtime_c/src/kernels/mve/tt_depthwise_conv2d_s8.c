@@ -8,6 +8,8 @@
 // requantized together.
 //
 // Cells and the kernels of 16 channels lie in scratch, in the part of y that is written later, or on the stack.
+#include <stddef.h>
+
 #include "tinytrain/kernels/depthwise_conv2d.h"
 #include "tinytrain/mve.h"
 #include "tinytrain/window.h"
@@ -19,7 +21,8 @@ enum {
     WORDS = 4,          // of a vector
     CELL = 64,          // bytes of a cell, for four rows
     MOST_WORDS = 16,    // of a kernel, in four vectors
-    OWN_BYTES = 352     // of the stack
+    OWN_BYTES = 352,    // of the stack
+    MOST_CHANNELS = 65532
 };
 
 // Four channels and the vectors of their kernels, as many as there are.
@@ -184,124 +187,190 @@ typedef struct area {
     int32_t rows, columns, first;
 } area;
 
-static void store_any(const layer *l, const tt_quad *quad, int32x4_t sums, int8_t *y) {
-    if (l->output.single_rounding) {
-        tt_store_single(&l->output, quad, sums, y);
-    } else {
-        tt_store_any(l->output, *quad, sums, y);
-    }
+// What rows of outputs need, but no register has room for.
+typedef struct row_constants {
+    int32_t zero_point, y_step;  // y_step: of two pixels
+    uint32_t step;               // of the places of two pixels
+    int32_t pixel;               // bytes of a pixel of y
+    uint16x8_t places;           // of two pixels' four channels in y, each channel's pixels side by side
+} row_constants;
+
+static row_constants row_constants_of(const layer *l) {
+    const int32_t pixel = l->args->y_channels;
+    const uint16x8_t index = vidupq_n_u16(0, 1), second = vandq_u16(index, vdupq_n_u16(1));
+    const row_constants r = {l->output.zero_point, 2 * pixel, 2 * (uint32_t)(l->args->window.stride_width * CELL), pixel,
+                             vmlaq_n_u16(vshrq_n_u16(index, 1), second, (uint16_t)pixel)};
+    return r;
 }
 
-// A row of outputs of kernels of one vector. With nine vectors for eight registers multiplier and shift are loaded for
-// each pixel; a compiler would keep them, and store others instead. `sign`: what TT_STYLE_SIGNED does before the shift.
-#define STORE_SMALL_ROW(sign)                                                                                          \
+#define SIGN_FIX                                                                                                       \
+    "vshr.s32 %q[other], %q[first], #31\n\t"                                                                           \
+    "vadd.i32 %q[first], %q[first], %q[other]\n\t"                                                                     \
+    "vshr.s32 %q[other], %q[second], #31\n\t"                                                                          \
+    "vadd.i32 %q[second], %q[second], %q[other]\n\t"
+
+// From sums of two pixels to their outputs, narrowed in 16-bit lanes. `sign`: what TT_STYLE_SIGNED does before the
+// shift. Expects the zero point in r0.
+#define STORE_TWO(sign)                                                                                                \
+    "vldrw.32 %q[other], [%[quad], #32]\n\t"                                                                           \
+    "vqrdmulh.s32 %q[first], %q[first], %q[other]\n\t"                                                                 \
+    "vqrdmulh.s32 %q[second], %q[second], %q[other]\n\t" sign                                                          \
+    "vldrw.32 %q[other], [%[quad], #48]\n\t"                                                                           \
+    "vrshl.s32 %q[first], %q[first], %q[other]\n\t"                                                                    \
+    "vrshl.s32 %q[second], %q[second], %q[other]\n\t"                                                                  \
+    "vldrw.32 %q[other], [%[constants], #16]\n\t"                                                                      \
+    "vqmovnb.s32 %q[first], %q[first]\n\t"                                                                             \
+    "vqmovnt.s32 %q[first], %q[second]\n\t"                                                                            \
+    "vqadd.s16 %q[first], %q[first], r0\n\t"                                                                           \
+    "vqmovnb.s16 %q[first], %q[first]\n\t"                                                                             \
+    "vstrb.16 %q[first], [%[y], %q[other]]\n\t"
+
+// Sums of a pixel of kernels of one vector.
+#define SUM_SMALL(sums)                                                                                                \
+    "vldrw.u32 %q[" sums "], [%q[at]]\n\t"                                                                             \
+    "vldrw.u32 %q[other], [%q[at], #4]\n\t"                                                                            \
+    "vmladav.s8 r2, %q[" sums "], %q[w0]\n\t"                                                                          \
+    "vldrw.u32 %q[" sums "], [%q[at], #8]\n\t"                                                                         \
+    "vmladav.s8 r4, %q[other], %q[w1]\n\t"                                                                             \
+    "vldrw.u32 %q[other], [%q[at], #12]\n\t"                                                                           \
+    "vmladav.s8 r6, %q[" sums "], %q[w2]\n\t"                                                                          \
+    "vadd.i32 %q[at], %q[at], %[step]\n\t"                                                                             \
+    "vmladav.s8 r8, %q[other], %q[w3]\n\t"                                                                             \
+    "vmov %q[" sums "][2], %q[" sums "][0], r2, r6\n\t"                                                                \
+    "vmov %q[" sums "][3], %q[" sums "][1], r4, r8\n\t"
+
+// `pairs` times two pixels, for kernels of one vector.
+#define STORE_SMALL_PAIRS(sign)                                                                                        \
     __asm__ volatile(                                                                                                  \
-        "dls lr, %[count]\n"                                                                                           \
-        "1: vldrw.u32 %q[sums], [%q[at]]\n\t"                                                                          \
-        "vldrw.u32 %q[other], [%q[at], #4]\n\t"                                                                        \
-        "vmladav.s8 %[a], %q[sums], %q[w0]\n\t"                                                                        \
-        "vldrw.u32 %q[sums], [%q[at], #8]\n\t"                                                                         \
-        "vmladav.s8 %[b], %q[other], %q[w1]\n\t"                                                                       \
-        "vldrw.u32 %q[other], [%q[at], #12]\n\t"                                                                       \
-        "vmladav.s8 %[c], %q[sums], %q[w2]\n\t"                                                                        \
-        "vadd.i32 %q[at], %q[at], %[step]\n\t"                                                                         \
-        "vmladav.s8 %[d], %q[other], %q[w3]\n\t"                                                                       \
-        "vmov %q[sums][2], %q[sums][0], %[a], %[c]\n\t"                                                                \
-        "vmov %q[sums][3], %q[sums][1], %[b], %[d]\n\t"                                                                \
-        "vldrw.32 %q[other], [%[multiplier]]\n\t"                                                                      \
-        "vadd.i32 %q[sums], %q[sums], %q[start]\n\t"                                                                   \
-        "vqrdmulh.s32 %q[sums], %q[sums], %q[other]\n\t" sign                                                          \
-        "vldrw.32 %q[other], [%[shift]]\n\t"                                                                           \
-        "vrshl.s32 %q[sums], %q[sums], %q[other]\n\t"                                                                  \
-        "vqadd.s32 %q[sums], %q[sums], %[zero_point]\n\t"                                                              \
-        "vqshl.s32 %q[sums], %q[sums], #24\n\t"                                                                        \
-        "vshr.s32 %q[sums], %q[sums], #24\n\t"                                                                         \
-        "vstrb.32 %q[sums], [%[y]]\n\t"                                                                                \
+        "ldr r0, [%[constants]]\n\t"                                                                                   \
+        "dls lr, %[pairs]\n"                                                                                           \
+        "1:\n\t" SUM_SMALL("first") SUM_SMALL("second")                                                               \
+        "vldrw.32 %q[other], [%[quad]]\n\t"                                                                            \
+        "vadd.i32 %q[first], %q[first], %q[other]\n\t"                                                                 \
+        "vadd.i32 %q[second], %q[second], %q[other]\n\t" STORE_TWO(sign)                                              \
         "add %[y], %[y_step]\n\t"                                                                                     \
         "le lr, 1b"                                                                                                    \
-        : [sums] "=&w"(sums), [other] "=&w"(other), [a] "=&Te"(a), [b] "=&Te"(b), [c] "=&Te"(c), [d] "=&Te"(d),        \
-          [at] "+w"(at), [y] "+r"(to)                                                                                  \
-        : [w0] "w"(w0), [w1] "w"(w1), [w2] "w"(w2), [w3] "w"(w3), [start] "w"(start), [count] "r"(columns),            \
-          [multiplier] "r"(&g->quad.multiplier), [shift] "r"(&g->quad.shift), [step] "r"(step),                        \
-          [zero_point] "r"(zero_point), [y_step] "r"(channels)                                                         \
-        : "lr", "memory")
-#define SIGN_FIX "vshr.s32 %q[other], %q[sums], #31\n\tvadd.i32 %q[sums], %q[sums], %q[other]\n\t"
+        : [first] "=&w"(first), [second] "=&w"(second), [other] "=&w"(other), [at] "+w"(at), [y] "+r"(to)              \
+        : [w0] "w"(w0), [w1] "w"(w1), [w2] "w"(w2), [w3] "w"(w3), [pairs] "r"(pairs), [quad] "r"(&g->quad),            \
+          [constants] "r"(&constants), [step] "r"(step), [y_step] "r"(constants.y_step)                                \
+        : "r0", "r2", "r4", "r6", "r8", "lr", "memory")
 
+// Rows of at least two pixels. The last pixel of an odd number comes twice.
 TT_ALWAYS_INLINE static inline void store_small(const area *r, const group *g, int32_t style) {
     const layer *l = r->layer;
-    const int32_t channels = l->args->y_channels, y_pitch = l->args->window.y_width * channels;
-    const uint32_t step = (uint32_t)(l->args->window.stride_width * CELL), pitch = (uint32_t)row_bytes(l, r->part->columns);
+    const row_constants constants = row_constants_of(l);
+    const int32_t y_pitch = l->args->window.y_width * constants.pixel;
+    const uint32_t step = constants.step / 2, pitch = (uint32_t)row_bytes(l, r->part->columns);
     const int8x16_t w0 = g->weights[0], w1 = g->weights[1], w2 = g->weights[2], w3 = g->weights[3];
-    const int32x4_t start = g->quad.start;
-    const int32_t columns = r->columns, zero_point = l->output.zero_point;
+    const uint32x4_t places = r->part->places[0];
+    const int32_t half = r->columns / 2, odd = r->columns % 2;
     uint32_t cells = (uint32_t)(uintptr_t)cells_of(l, r->part) + 4 * (uint32_t)(g->quad.channel - r->first);
     int8_t *y = r->y + g->quad.channel;
     for (int32_t rows = r->rows; rows > 0; rows--, cells += pitch, y += y_pitch) {
-        uint32x4_t at = vaddq_n_u32(r->part->places[0], cells);
-        int32x4_t sums, other;
-        int32_t a, b, c, d;
+        uint32x4_t at = vaddq_n_u32(places, cells);
         int8_t *to = y;
-        if (style == TT_STYLE_RELU) {
-            STORE_SMALL_ROW("");
-        } else if (style == TT_STYLE_SIGNED) {
-            STORE_SMALL_ROW(SIGN_FIX);
-        } else {
-            for (int32_t left = columns; left > 0; left--, to += channels, at = vaddq_n_u32(at, step)) {
-#define CELLS(channel) vreinterpretq_s8_s32(vldrwq_gather_base_s32(at, 4 * (channel)))
-                a = vmladavq_s8(CELLS(0), w0), b = vmladavq_s8(CELLS(1), w1);
-                c = vmladavq_s8(CELLS(2), w2), d = vmladavq_s8(CELLS(3), w3);
-                store_any(l, &g->quad, vaddq_s32(tt_lanes(a, b, c, d), start), to);
+        for (int32_t pairs = half, again = odd;; pairs = 1, again = 0) {
+            int32x4_t first, second, other;
+            if (style == TT_STYLE_RELU) {
+                STORE_SMALL_PAIRS("");
+            } else {
+                STORE_SMALL_PAIRS(SIGN_FIX);
             }
+            if (!again) { break; }
+            at = vsubq_n_u32(at, step), to -= constants.pixel;
         }
     }
 }
 
-// sum += four words of a channel's cells times the next vector of weights.
-#define ADD_WORDS(add, sum, at, channel, w)                                                                            \
-    do {                                                                                                               \
-        int8x16_t cells_, weights_;                                                                                    \
-        __asm__ volatile("vldrw.u32 %q1, [%q4, %5]\n\tvldrb.8 %q2, [%3], #16\n\t" add ".s8 %0, %q1, %q2"              \
-                         : "+Te"(sum), "=&w"(cells_), "=&w"(weights_), "+r"(w)                                         \
-                         : "w"(at), "i"(4 * (channel))                                                                 \
-                         : "memory");                                                                                  \
-    } while (0)
-#define SUM_WORDS(sum, channel)                                                                                        \
-    do {                                                                                                               \
-        ADD_WORDS("vmladav", sum, at0, channel, w);                                                                    \
-        ADD_WORDS("vmladava", sum, at1, channel, w);                                                                   \
-        ADD_WORDS("vmladava", sum, at2, channel, w);                                                                   \
-        if (vectors > 3) { ADD_WORDS("vmladava", sum, at3, channel, w); }                                              \
-    } while (0)
+// Sums of channel `at` of two pixels, which are `next` bytes apart, with one vector of weights.
+#define ADD_TWO(place, at, next, sum0, sum1)                                                                           \
+    "vldrb.8 %q[other], [r1], #16\n\t"                                                                                 \
+    "vldrw.u32 %q[first], [%q[" place "], #" at "]\n\t"                                                                \
+    "vldrw.u32 %q[second], [%q[" place "], #" next " + " at "]\n\t"                                                    \
+    "vmladava.s8 " sum0 ", %q[first], %q[other]\n\t"                                                                   \
+    "vmladava.s8 " sum1 ", %q[second], %q[other]\n\t"
+#define SUM_THREE(at, next, s0, s1)                                                                                    \
+    ADD_TWO("at0", at, next, s0, s1) ADD_TWO("at1", at, next, s0, s1) ADD_TWO("at2", at, next, s0, s1)
+#define SUM_FOUR(at, next, s0, s1) SUM_THREE(at, next, s0, s1) ADD_TWO("at3", at, next, s0, s1)
+#define MOVE_THREE                                                                                                     \
+    "vadd.i32 %q[at0], %q[at0], r4\n\tvadd.i32 %q[at1], %q[at1], r4\n\tvadd.i32 %q[at2], %q[at2], r4\n\t"
+#define MOVE_FOUR MOVE_THREE "vadd.i32 %q[at3], %q[at3], r4\n\t"
 
-// Kernels of three or four vectors.
-TT_ALWAYS_INLINE static inline void store_large(const area *r, const group *g, int32_t vectors, int32_t style) {
+// Two pixels at a time, up to y_end. VMLADAVA adds to even registers, and all eight are in use.
+#define STORE_LARGE_PAIRS(sum, move, next)                                                                             \
+    __asm__ volatile(                                                                                                  \
+        "1: ldm %[quad], {r0, r2, r4, r6}\n\t"                                                                         \
+        "add r1, %[quad], %[weights]\n\t"                                                                             \
+        "ldm %[quad], {r8, r10, r12, lr}\n\t" sum("0", next, "r0", "r8") sum("4", next, "r2", "r10")                  \
+            sum("8", next, "r4", "r12") sum("12", next, "r6", "lr")                                                    \
+        "vmov %q[first][2], %q[first][0], r0, r4\n\t"                                                                  \
+        "vmov %q[first][3], %q[first][1], r2, r6\n\t"                                                                  \
+        "vmov %q[second][2], %q[second][0], r8, r12\n\t"                                                               \
+        "vmov %q[second][3], %q[second][1], r10, lr\n\t"                                                               \
+        "ldm %[constants], {r0, r2, r4}\n\t" STORE_TWO(SIGN_FIX) move                                                 \
+        "add %[y], r2\n\t"                                                                                            \
+        "cmp %[y], %[y_end]\n\t"                                                                                      \
+        "bne 1b"                                                                                                       \
+        : [first] "=&w"(first), [second] "=&w"(second), [other] "=&w"(other), [at0] "+w"(at0), [at1] "+w"(at1),        \
+          [at2] "+w"(at2), [at3] "+w"(at3), [y] "+r"(to)                                                               \
+        : [quad] "r"(&g->quad), [constants] "r"(&constants), [y_end] "r"(y_end), [weights] "i"(offsetof(group, weights)) \
+        : "r0", "r1", "r2", "r4", "r6", "r8", "r10", "r12", "lr", "cc", "memory")
+
+// Rows of at least two pixels of kernels of three or four vectors; a stride of one or two.
+TT_ALWAYS_INLINE static inline void store_large(const area *r, const group *g, int32_t vectors, int32_t stride) {
     const layer *l = r->layer;
-    const tt_quad q = g->quad;
-    const int32_t zero_point = l->output.zero_point;
-    const int32_t channels = l->args->y_channels, y_pitch = l->args->window.y_width * channels;
-    const uint32_t step = (uint32_t)(l->args->window.stride_width * CELL), pitch = (uint32_t)row_bytes(l, r->part->columns);
+    const row_constants constants = row_constants_of(l);
+    const int32_t y_pitch = l->args->window.y_width * constants.pixel;
+    const uint32_t pitch = (uint32_t)row_bytes(l, r->part->columns);
     const uint32x4_t *places = r->part->places;
-    const int32_t columns = r->columns;
-    uint32_t cells = (uint32_t)(uintptr_t)cells_of(l, r->part) + 4 * (uint32_t)(q.channel - r->first);
-    int8_t *y = r->y + q.channel;
+    uint32_t cells = (uint32_t)(uintptr_t)cells_of(l, r->part) + 4 * (uint32_t)(g->quad.channel - r->first);
+    int8_t *y = r->y + g->quad.channel;
     for (int32_t rows = r->rows; rows > 0; rows--, cells += pitch, y += y_pitch) {
-        uint32x4_t at0 = vaddq_n_u32(places[0], cells), at1 = vaddq_n_u32(places[1], cells);
-        uint32x4_t at2 = vaddq_n_u32(places[2], cells), at3 = vectors > 3 ? vaddq_n_u32(places[3], cells) : at2;
+        uint32_t from = cells;
         int8_t *to = y;
-        for (int32_t left = columns; left > 0; left--, to += channels) {
-            const int8x16_t *w = g->weights;
-            int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
-            SUM_WORDS(s0, 0);
-            SUM_WORDS(s1, 1);
-            SUM_WORDS(s2, 2);
-            SUM_WORDS(s3, 3);
-            at0 = vaddq_n_u32(at0, step), at1 = vaddq_n_u32(at1, step), at2 = vaddq_n_u32(at2, step);
-            if (vectors > 3) { at3 = vaddq_n_u32(at3, step); }
-            const int32x4_t sums = vaddq_s32(tt_lanes(s0, s1, s2, s3), q.start);
-            if (style == TT_STYLE_ANY) {
-                store_any(l, &g->quad, sums, to);
+        for (int32_t i = 0, pairs = r->columns / 2; i <= r->columns % 2; i++, pairs = 1) {
+            uint32x4_t at0 = vaddq_n_u32(places[0], from), at1 = vaddq_n_u32(places[1], from);
+            uint32x4_t at2 = vaddq_n_u32(places[2], from), at3 = vectors > 3 ? vaddq_n_u32(places[3], from) : at2;
+            const int8_t *y_end = to + pairs * constants.y_step;
+            int32x4_t first, second, other;
+            if (vectors == 3 && stride == 1) {
+                STORE_LARGE_PAIRS(SUM_THREE, MOVE_THREE, "64");
+            } else if (vectors == 3) {
+                STORE_LARGE_PAIRS(SUM_THREE, MOVE_THREE, "128");
+            } else if (stride == 1) {
+                STORE_LARGE_PAIRS(SUM_FOUR, MOVE_FOUR, "64");
             } else {
-                vstrbq_s32(to, tt_saturated_s8(tt_scaled(sums, q.multiplier, q.shift, style), zero_point));
+                STORE_LARGE_PAIRS(SUM_FOUR, MOVE_FOUR, "128");
+            }
+            from += (uint32_t)(2 * pairs - 1) * (constants.step / 2), to -= constants.pixel;
+        }
+    }
+}
+
+// Any style, any row.
+TT_INNER_LOOP static void store_any(const area *r, const group *g) {
+    const layer *l = r->layer;
+    const int32_t channels = l->args->y_channels, step = l->args->window.stride_width * CELL;
+    const uint32_t pitch = (uint32_t)row_bytes(l, r->part->columns), first = 4 * (uint32_t)(g->quad.channel - r->first);
+    uint32_t row = (uint32_t)(uintptr_t)cells_of(l, r->part) + first;
+    for (int32_t oy = 0; oy < r->rows; oy++, row += pitch) {
+        int8_t *y = r->y + oy * l->args->window.y_width * channels + g->quad.channel;
+        uint32_t cells = row;
+        for (int32_t ox = 0; ox < r->columns; ox++, cells += (uint32_t)step, y += channels) {
+            int32_t s[CHANNELS] = {0};
+            for (int32_t v = 0; v < l->vectors; v++) {
+                const uint32x4_t at = vaddq_n_u32(r->part->places[v], cells);
+                const int8x16_t *w = g->weights + v;
+#define ADD_CELLS(channel)                                                                                             \
+    s[channel] = vmladavaq_s8(s[channel], vreinterpretq_s8_s32(vldrwq_gather_base_s32(at, 4 * (channel))),             \
+                              w[(channel) * l->vectors])
+                ADD_CELLS(0), ADD_CELLS(1), ADD_CELLS(2), ADD_CELLS(3);
+            }
+            const int32x4_t sums = vaddq_s32(vld1q_s32(s), g->quad.start);
+            if (l->output.single_rounding) {
+                tt_store_single(&l->output, &g->quad, sums, y);
+            } else {
+                tt_store_any(l->output, g->quad, sums, y);
             }
         }
     }
@@ -311,26 +380,22 @@ TT_ALWAYS_INLINE static inline void store_large(const area *r, const group *g, i
     TT_INNER_LOOP static void name(const area *r, const group *g) { store(r, g, __VA_ARGS__); }
 STORE(small_relu, store_small, TT_STYLE_RELU)
 STORE(small_signed, store_small, TT_STYLE_SIGNED)
-STORE(small_any, store_small, TT_STYLE_ANY)
-STORE(three_relu, store_large, 3, TT_STYLE_RELU)
-STORE(three_signed, store_large, 3, TT_STYLE_SIGNED)
-STORE(three_any, store_large, 3, TT_STYLE_ANY)
-STORE(four_relu, store_large, 4, TT_STYLE_RELU)
-STORE(four_signed, store_large, 4, TT_STYLE_SIGNED)
-STORE(four_any, store_large, 4, TT_STYLE_ANY)
-
-#define STORE_STYLE(name)                                                                                              \
-    (g->quad.style == TT_STYLE_RELU     ? name##_relu(r, g)                                                            \
-     : g->quad.style == TT_STYLE_SIGNED ? name##_signed(r, g)                                                          \
-                                        : name##_any(r, g))
+STORE(three_by_one, store_large, 3, 1)
+STORE(three_by_two, store_large, 3, 2)
+STORE(four_by_one, store_large, 4, 1)
+STORE(four_by_two, store_large, 4, 2)
 
 static void store_group(const area *r, const group *g) {
-    if (r->layer->vectors == 1) {
-        STORE_STYLE(small);
-    } else if (r->layer->vectors == 3) {
-        STORE_STYLE(three);
+    const int32_t style = g->quad.style, stride = r->layer->args->window.stride_width, vectors = r->layer->vectors;
+    if (style >= TT_STYLE_ANY || r->columns < 2 || r->layer->args->y_channels > MOST_CHANNELS ||
+        (vectors > 1 && stride > 2)) {
+        store_any(r, g);
+    } else if (vectors == 1) {
+        style == TT_STYLE_RELU ? small_relu(r, g) : small_signed(r, g);
+    } else if (vectors == 3) {
+        stride == 1 ? three_by_one(r, g) : three_by_two(r, g);
     } else {
-        STORE_STYLE(four);
+        stride == 1 ? four_by_one(r, g) : four_by_two(r, g);
     }
 }
 
