@@ -23,12 +23,13 @@ static int32_t groups_of(const tt_conv2d_input_gradient_args *a) { return (a->y_
 // A factor of 32768, which is none in 16 bits, leaves a gradient as it is.
 static uint16x8_t scale_group(const pixels *p, int32_t co, int16_t *g, uint16x8_t largest) {
     const tt_conv2d_input_gradient_args *a = p->args;
-    const int16_t *gy = (const int16_t *)a->gy + p->first * a->y_channels + co;
+    const int32_t step = a->y_channels;
+    const int16_t *gy = (const int16_t *)a->gy + p->first * step + co;
     const mve_pred16_t some = vctp16q((uint32_t)(a->y_channels - co));
     const uint16x8_t words = vmulq_n_u16(vidupq_n_u16(0, 1), 4);
     const int16x8_t factors = vldrhq_gather_offset_z_s16((const int16_t *)(a->factors + co), words, some);
     if (vminvq_s16(0, factors) == 0 && a->y_channels - co >= GROUP) {
-        for (int32_t i = 0; i < p->count; i++, gy += a->y_channels, g += GROUP) {
+        for (int32_t i = 0; i < p->count; i++, gy += step, g += GROUP) {
             const int16x8_t scaled = vqrdmulhq_s16(vldrhq_s16(gy), factors);
             largest = vmaxaq_s16(largest, scaled);
             vstrhq_s16(g, scaled);
@@ -36,7 +37,7 @@ static uint16x8_t scale_group(const pixels *p, int32_t co, int16_t *g, uint16x8_
         return largest;
     }
     const mve_pred16_t whole = vcmpltq_n_s16(factors, 0);
-    for (int32_t i = 0; i < p->count; i++, gy += a->y_channels, g += GROUP) {
+    for (int32_t i = 0; i < p->count; i++, gy += step, g += GROUP) {
         const int16x8_t values = vldrhq_z_s16(gy, some);
         const int16x8_t scaled = vpselq_s16(values, vqrdmulhq_s16(values, factors), whole);
         largest = vmaxaq_s16(largest, scaled);
@@ -132,6 +133,8 @@ static void add_block_products(const pixels *p, const tt_weight_block *block, in
 }
 
 // Sums of `lanes` input channels from ci on as mantissas; a pixel's sums are INPUTS words apart.
+// Without the attribute gcc copies `sums` for every load, to increment the copy.
+__attribute__((optimize("no-auto-inc-dec")))
 TT_INNER_LOOP static uint32_t store_sums(const pixels *p, int32_t ci, int32_t lanes, int32_t shift) {
     const int32_t step = p->args->x_channels;
     const int32_t *sums = p->sums, *end = sums + p->count * INPUTS;

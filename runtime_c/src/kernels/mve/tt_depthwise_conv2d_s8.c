@@ -110,6 +110,7 @@ TT_INNER_LOOP static void weave(const image *from, int32_t row, int32_t end, int
     const int8_t *x[4];
     int32_t step[4];
     end = tt_min(end, from->last);
+#pragma GCC unroll 4
     for (int32_t k = 0; k < 4; k++) {
         const int there = row + k >= from->first && row + k < end;
         x[k] = there ? from->x + (row + k) * from->pitch : from->outside;
