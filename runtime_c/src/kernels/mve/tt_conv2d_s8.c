@@ -119,44 +119,84 @@ static tt_quad pack(const layer *l, int32_t co, int32_t count, int8_t *to) {
     return tt_quad_of(&l->output, co, count, pack_weights(l, co, count, to), l->largest_bias);
 }
 
-TT_ALWAYS_INLINE static inline void store_narrow_rows(const layer *l, const tt_quad *quad, const rows *r,
-                                                      const int8_t *packed, int32_t style) {
-    const int8x16_t w0 = vldrbq_s8(packed), w1 = vldrbq_s8(packed + LANES);
-    const int8x16_t w2 = vldrbq_s8(packed + 2 * LANES), w3 = vldrbq_s8(packed + 3 * LANES);
-    const tt_quad q = *quad;
-    const tt_output o = l->output;
-    const int32_t x_step = r->x_step, y_step = r->y_step;
+// Where two rows' four channels go, each channel's rows side by side in 16-bit lanes.
+static inline uint16x8_t places_of(int32_t y_step) {
+    const uint16x8_t index = vidupq_n_u16(0, 1), second = vandq_u16(index, vdupq_n_u16(1));
+    return vmlaq_n_u16(vshrq_n_u16(index, 1), second, (uint16_t)y_step);
+}
+
+// Sums of a row of at most 16 inputs.
+#define SUM_NARROW(sums)                                                                                               \
+    "vldrb.8 %q[" sums "], [%[x]]\n\t"                                                                                 \
+    "vmladav.s8 %[a], %q[" sums "], %q[w0]\n\t"                                                                        \
+    "add %[x], %[x_step]\n\t"                                                                                         \
+    "vmladav.s8 %[b], %q[" sums "], %q[w1]\n\t"                                                                        \
+    "vmladav.s8 %[c], %q[" sums "], %q[w2]\n\t"                                                                        \
+    "vmladav.s8 %[d], %q[" sums "], %q[w3]\n\t"                                                                        \
+    "vmov %q[" sums "][2], %q[" sums "][0], %[a], %[c]\n\t"                                                            \
+    "vmov %q[" sums "][3], %q[" sums "][1], %[b], %[d]\n\t"
+#define NARROW_SIGN_FIX                                                                                                \
+    "vshr.s32 %q[other], %q[first], #31\n\t"                                                                           \
+    "vadd.i32 %q[first], %q[first], %q[other]\n\t"                                                                     \
+    "vshr.s32 %q[other], %q[second], #31\n\t"                                                                          \
+    "vadd.i32 %q[second], %q[second], %q[other]\n\t"
+
+// `pairs` times two rows, whose weights stay in registers. `sign`: what TT_STYLE_SIGNED does before the shift.
+#define NARROW_ROWS(name, sign)                                                                                        \
+    TT_INNER_LOOP static void name(const layer *l, const tt_quad *quad, const rows *r, const int8_t *packed,           \
+                                   int32_t pairs) {                                                                    \
+        const int8x16_t w0 = vldrbq_s8(packed), w1 = vldrbq_s8(packed + LANES);                                        \
+        const int8x16_t w2 = vldrbq_s8(packed + 2 * LANES), w3 = vldrbq_s8(packed + 3 * LANES);                        \
+        const uint16x8_t places = places_of(r->y_step);                                                                \
+        const int8_t *x = r->x;                                                                                        \
+        int8_t *y = r->y + quad->channel;                                                                              \
+        int32x4_t first, second, other;                                                                                \
+        int32_t a, b, c, d;                                                                                            \
+        __asm__ volatile(                                                                                              \
+            "dls lr, %[pairs]\n"                                                                                       \
+            "1:\n\t" SUM_NARROW("first") SUM_NARROW("second")                                                         \
+            "vldrw.32 %q[other], [%[quad]]\n\t"                                                                        \
+            "vadd.i32 %q[first], %q[first], %q[other]\n\t"                                                             \
+            "vadd.i32 %q[second], %q[second], %q[other]\n\t"                                                           \
+            "vqrdmulh.s32 %q[first], %q[first], %q[multiplier]\n\t"                                                    \
+            "vqrdmulh.s32 %q[second], %q[second], %q[multiplier]\n\t" sign                                             \
+            "vldrw.32 %q[other], [%[quad], #48]\n\t"                                                                   \
+            "vrshl.s32 %q[first], %q[first], %q[other]\n\t"                                                            \
+            "vrshl.s32 %q[second], %q[second], %q[other]\n\t"                                                          \
+            "vldrw.32 %q[other], [%[places]]\n\t"                                                                      \
+            "vqmovnb.s32 %q[first], %q[first]\n\t"                                                                     \
+            "vqmovnt.s32 %q[first], %q[second]\n\t"                                                                    \
+            "vqadd.s16 %q[first], %q[first], %[zero_point]\n\t"                                                        \
+            "vqmovnb.s16 %q[first], %q[first]\n\t"                                                                     \
+            "vstrb.16 %q[first], [%[y], %q[other]]\n\t"                                                                \
+            "add %[y], %[y_step]\n\t"                                                                                 \
+            "le lr, 1b"                                                                                                \
+            : [x] "+r"(x), [y] "+r"(y), [first] "=&w"(first), [second] "=&w"(second), [other] "=&w"(other),            \
+              [a] "=&Te"(a), [b] "=&Te"(b), [c] "=&Te"(c), [d] "=&Te"(d)                                               \
+            : [w0] "w"(w0), [w1] "w"(w1), [w2] "w"(w2), [w3] "w"(w3), [pairs] "r"(pairs), [x_step] "r"(r->x_step),     \
+              [y_step] "r"(2 * r->y_step), [quad] "r"(quad), [multiplier] "w"(quad->multiplier),                       \
+              [places] "r"(&places), [zero_point] "r"(l->output.zero_point)                                            \
+            : "lr", "memory");                                                                                         \
+    }
+NARROW_ROWS(narrow_relu, "")
+NARROW_ROWS(narrow_signed, NARROW_SIGN_FIX)
+
+// Any style, any number of rows.
+TT_INNER_LOOP static void narrow_any(const layer *l, const tt_quad *quad, const rows *r, const int8_t *packed) {
     const mve_pred16_t inputs = vctp8q((uint32_t)l->inputs);
     const int8_t *x = r->x;
-    int8_t *y = r->y + q.channel;
-    for (int32_t left = r->count; left > 0; left--, x += x_step, y += y_step) {
+    int8_t *y = r->y + quad->channel;
+    for (int32_t left = r->count; left > 0; left--, x += r->x_step, y += r->y_step) {
         const int8x16_t v = vldrbq_z_s8(x, inputs);
-        const int32x4_t sums = tt_lanes(vmladavq_s8(v, w0), vmladavq_s8(v, w1), vmladavq_s8(v, w2), vmladavq_s8(v, w3));
-        const int32x4_t total = vaddq_s32(sums, q.start);
-        if (style == TT_STYLE_SINGLE) {
-            tt_store_single(&l->output, quad, total, y);
-        } else if (style == TT_STYLE_ANY) {
-            tt_store_any(o, q, total, y);
+        const int32_t a = vmladavq_s8(v, vldrbq_s8(packed)), b = vmladavq_s8(v, vldrbq_s8(packed + LANES));
+        const int32_t c = vmladavq_s8(v, vldrbq_s8(packed + 2 * LANES)), d = vmladavq_s8(v, vldrbq_s8(packed + 3 * LANES));
+        const int32x4_t sums = vaddq_s32(tt_lanes(a, b, c, d), quad->start);
+        if (quad->style == TT_STYLE_SINGLE) {
+            tt_store_single(&l->output, quad, sums, y);
         } else {
-            vstrbq_s32(y, tt_saturated_s8(tt_scaled(total, q.multiplier, q.shift, style), o.zero_point));
+            tt_store_any(l->output, *quad, sums, y);
         }
     }
-}
-
-TT_INNER_LOOP static void narrow_relu(const layer *l, const tt_quad *quad, const rows *r, const int8_t *packed) {
-    store_narrow_rows(l, quad, r, packed, TT_STYLE_RELU);
-}
-
-TT_INNER_LOOP static void narrow_signed(const layer *l, const tt_quad *quad, const rows *r, const int8_t *packed) {
-    store_narrow_rows(l, quad, r, packed, TT_STYLE_SIGNED);
-}
-
-TT_INNER_LOOP static void narrow_any(const layer *l, const tt_quad *quad, const rows *r, const int8_t *packed) {
-    store_narrow_rows(l, quad, r, packed, TT_STYLE_ANY);
-}
-
-TT_INNER_LOOP static void narrow_single(const layer *l, const tt_quad *quad, const rows *r, const int8_t *packed) {
-    store_narrow_rows(l, quad, r, packed, TT_STYLE_SINGLE);
 }
 
 // What stands behind the packed weights, where the address of the weights arrives.
@@ -217,8 +257,7 @@ typedef struct tail {
 
 #define WIDE_ROWS(name, sign)                                                                                          \
     TT_INNER_LOOP static void name(const layer *l, const tt_quad *quad, const rows *r) {                               \
-        const uint16x8_t index = vidupq_n_u16(0, 1), odd = vandq_u16(index, vdupq_n_u16(1));                           \
-        const uint16x8_t places = vmlaq_n_u16(vshrq_n_u16(index, 1), odd, (uint16_t)r->y_step);                        \
+        const uint16x8_t places = places_of(r->y_step);                                                                \
         const int8_t *x0 = r->x, *x1 = x0 + r->x_step;                                                                 \
         int8_t *y = r->y + quad->channel, *end = l->packed + HEADER + CHANNELS * l->padded;                            \
         const tail behind = {l->output.zero_point, 2 * r->y_step, r->x_step - l->padded, r->x_step,                    \
@@ -256,19 +295,22 @@ TT_INNER_LOOP static void wide_single(const layer *l, const tt_quad *quad, const
     store_wide_rows(l, quad, r, TT_STYLE_SINGLE);
 }
 
+// Whole vectors are read of rows that have as much behind them.
 static void store_narrow(const layer *l, int32_t co, int32_t count, const rows *r, int32_t parts) {
     int8_t packed[BLOCK];
     const tt_quad quad = pack(l, co, count, packed);
     for (; parts > 0; parts--, r++) {
-        if (quad.style == TT_STYLE_RELU) {
-            narrow_relu(l, &quad, r, packed);
-        } else if (quad.style == TT_STYLE_SIGNED) {
-            narrow_signed(l, &quad, r, packed);
-        } else if (quad.style == TT_STYLE_SINGLE) {
-            narrow_single(l, &quad, r, packed);
-        } else {
-            narrow_any(l, &quad, r, packed);
+        const int32_t last = r->x_step > 0 && r->x_step < LANES ? (LANES - 1) / r->x_step : 0;
+        int32_t pairs = tt_max(r->count - last, 0) / 2;
+        if (quad.style >= TT_STYLE_ANY || l->args->y_channels > MOST_CHANNELS) { pairs = 0; }
+        if (pairs > 0 && quad.style == TT_STYLE_RELU) {
+            narrow_relu(l, &quad, r, packed, pairs);
+        } else if (pairs > 0) {
+            narrow_signed(l, &quad, r, packed, pairs);
         }
+        const rows others = {r->x + 2 * pairs * r->x_step, r->y + 2 * pairs * r->y_step, r->count - 2 * pairs, r->x_step,
+                             r->y_step};
+        narrow_any(l, &quad, &others, packed);
     }
 }
 
@@ -330,11 +372,18 @@ static void copy_whole_windows(const layer *l, int32_t oy, int32_t ox, int32_t c
     const tt_conv2d_s8_args *a = l->args;
     const tt_window *win = &a->window;
     const tt_patch at = tt_patch_of(win, oy, ox);
-    const int32_t run = win->kernel_width * a->x_channels, step = win->stride_width * a->x_channels;
+    const int32_t run = win->kernel_width * a->x_channels, step = win->stride_width * a->x_channels, padded = l->padded;
+    const mve_pred16_t some = vctp8q((uint32_t)run);
     for (int32_t ky = 0; ky < win->kernel_height; ky++, to += run) {
         const int8_t *x = a->x + ((at.y0 + ky) * win->x_width + at.x0) * a->x_channels;
         int8_t *row = to;
-        for (int32_t i = 0; i < count; i++, x += step, row += l->padded) { tt_copy_bytes(row, x, run); }
+        if (run > LANES) {
+            for (int32_t i = 0; i < count; i++, x += step, row += padded) { tt_copy_bytes(row, x, run); }
+        } else {
+            for (int32_t i = 0; i < count; i++, x += step, row += padded) {
+                vstrbq_p_s8(row, vldrbq_z_s8(x, some), some);
+            }
+        }
     }
 }
 
