@@ -31,12 +31,21 @@ typedef struct group {
     int8x16_t weights[CHANNELS * MOST_WORDS / WORDS];
 } group;
 
+// What rows of outputs need, but no register has room for.
+typedef struct row_constants {
+    int32_t zero_point, y_step;  // y_step: of two pixels
+    uint32_t step;               // of the places of two pixels
+    int32_t pixel;               // bytes of a pixel of y
+    uint16x8_t places;           // of two pixels' four channels in y, each channel's pixels side by side
+} row_constants;
+
 typedef struct layer {
     const tt_depthwise_conv2d_s8_args *args;
     tt_output output;
     int32_t largest_bias;
     int32_t words;    // of a kernel
     int32_t vectors;  // 1, 3 or 4
+    row_constants constants;
 } layer;
 
 // What is worked on at a time.
@@ -86,11 +95,11 @@ typedef struct image {
 
 // Cells of four rows. VST4 takes neighbouring registers. VPR changes, which no clobber can say: so this is inlined only
 // into a function of its own.
-#define WEAVE(load0, load1, load2, load3)                                                                              \
+#define WEAVE(predicate, load0, load1, load2, load3)                                                                              \
     __asm__ volatile(                                                                                                  \
         "vmsr p0, %[present]\n\t"                                                                                      \
         "dls lr, %[count]\n"                                                                                           \
-        "1: vpstttt\n\t" load0 "\n\t" load1 "\n\t" load2 "\n\t" load3 "\n\t"                                          \
+        "1: " predicate load0 "\n\t" load1 "\n\t" load2 "\n\t" load3 "\n\t"                                          \
         "add %[x0], %[step0]\n\t"                                                                                     \
         "add %[x1], %[step1]\n\t"                                                                                     \
         "add %[x2], %[step2]\n\t"                                                                                     \
@@ -105,22 +114,24 @@ typedef struct image {
           [present] "r"(from->present), [count] "r"(count), [inputs] "w"(from->inputs)                                 \
         : "lr", "q0", "q1", "q2", "q3", "memory")
 
-// Rows row..row + 3, of which those from `end` on are left out, `count` columns.
-TT_INNER_LOOP static void weave(const image *from, int32_t row, int32_t end, int32_t count, int8_t *to) {
+// Rows row..row + 3, of which those from `end` on are left out, `count` columns; the first lies `offset` bytes away.
+TT_INNER_LOOP static void weave(const image *from, int32_t offset, int32_t row, int32_t end, int32_t count, int8_t *to) {
     const int8_t *x[4];
     int32_t step[4];
     end = tt_min(end, from->last);
 #pragma GCC unroll 4
     for (int32_t k = 0; k < 4; k++) {
         const int there = row + k >= from->first && row + k < end;
-        x[k] = there ? from->x + (row + k) * from->pitch : from->outside;
+        x[k] = there ? from->x + offset + (row + k) * from->pitch : from->outside;
         step[k] = there ? from->step : 0;
     }
     if (from->gathered) {
-        WEAVE("vldrbt.u8 q0, [%[x0], %q[inputs]]", "vldrbt.u8 q1, [%[x1], %q[inputs]]",
+        WEAVE("vpstttt\n\t", "vldrbt.u8 q0, [%[x0], %q[inputs]]", "vldrbt.u8 q1, [%[x1], %q[inputs]]",
               "vldrbt.u8 q2, [%[x2], %q[inputs]]", "vldrbt.u8 q3, [%[x3], %q[inputs]]");
+    } else if (from->present == 0xFFFF) {
+        WEAVE("", "vldrb.8 q0, [%[x0]]", "vldrb.8 q1, [%[x1]]", "vldrb.8 q2, [%[x2]]", "vldrb.8 q3, [%[x3]]");
     } else {
-        WEAVE("vldrbt.8 q0, [%[x0]]", "vldrbt.8 q1, [%[x1]]", "vldrbt.8 q2, [%[x2]]", "vldrbt.8 q3, [%[x3]]");
+        WEAVE("vpstttt\n\t", "vldrbt.8 q0, [%[x0]]", "vldrbt.8 q1, [%[x1]]", "vldrbt.8 q2, [%[x2]]", "vldrbt.8 q3, [%[x3]]");
     }
 }
 
@@ -152,7 +163,7 @@ static int32_t lay_out_groups(const layer *l, const part *p, const tt_depthwise_
     const image kernel = {block->weights + first, width * block->count, block->count, 0, height, zeros,
                           vdupq_n_u8(0), 0, vctp8q((uint32_t)(block->count - first))};
     int8_t *cells = cells_of(l, p);
-    for (int32_t i = 0; i < blocks_of(l); i++) { weave(&kernel, 4 * i, height, width, cells + i * width * CELL); }
+    for (int32_t i = 0; i < blocks_of(l); i++) { weave(&kernel, 0, 4 * i, height, width, cells + i * width * CELL); }
     int32_t groups = 0;
     for (; groups < p->groups && done < block->count; groups++, done += together) {
         const int32_t c = tt_min(done, block->count - together);  // the last four may overlap the four before
@@ -171,38 +182,22 @@ static void lay_out_cells(const layer *l, const part *p, const image *from, int3
     const int32_t y0 = oy * win->stride_height - win->pad_top, x0 = ox * win->stride_width - win->pad_left;
     const int32_t count = cells_read(l, p->columns);
     const int32_t before = tt_clamp(-x0, 0, count), end = tt_clamp(win->x_width - x0, before, count);
-    image shifted = *from;
-    shifted.x += (x0 + before) * from->step;
+    const int32_t offset = (x0 + before) * from->step;
     for (int32_t row = y0; row < y0 + win->kernel_height; row += 4, to += count * CELL) {
         if (before > 0) { tt_fill_bytes(to, l->args->x_zero_point, before * CELL); }
-        if (end > before) { weave(&shifted, row, y0 + win->kernel_height, end - before, to + before * CELL); }
+        if (end > before) { weave(from, offset, row, y0 + win->kernel_height, end - before, to + before * CELL); }
         if (count > end) { tt_fill_bytes(to + end * CELL, l->args->x_zero_point, (count - end) * CELL); }
     }
 }
 
-// Neighbouring outputs of groups with one style. The cells are those of channel `first` on.
+// Neighbouring outputs of some groups.
 typedef struct area {
     const layer *layer;
     const part *part;
     int8_t *y;
-    int32_t rows, columns, first;
+    int32_t rows, columns, y_pitch;
+    uint32_t cells, pitch;  // where channel 0 would have its cells; bytes of a row of them
 } area;
-
-// What rows of outputs need, but no register has room for.
-typedef struct row_constants {
-    int32_t zero_point, y_step;  // y_step: of two pixels
-    uint32_t step;               // of the places of two pixels
-    int32_t pixel;               // bytes of a pixel of y
-    uint16x8_t places;           // of two pixels' four channels in y, each channel's pixels side by side
-} row_constants;
-
-static row_constants row_constants_of(const layer *l) {
-    const int32_t pixel = l->args->y_channels;
-    const uint16x8_t index = vidupq_n_u16(0, 1), second = vandq_u16(index, vdupq_n_u16(1));
-    const row_constants r = {l->output.zero_point, 2 * pixel, 2 * (uint32_t)(l->args->window.stride_width * CELL), pixel,
-                             vmlaq_n_u16(vshrq_n_u16(index, 1), second, (uint16_t)pixel)};
-    return r;
-}
 
 #define SIGN_FIX                                                                                                       \
     "vshr.s32 %q[other], %q[first], #31\n\t"                                                                           \
@@ -243,32 +238,30 @@ static row_constants row_constants_of(const layer *l) {
 // `pairs` times two pixels, for kernels of one vector.
 #define STORE_SMALL_PAIRS(sign)                                                                                        \
     __asm__ volatile(                                                                                                  \
-        "ldr r0, [%[constants]]\n\t"                                                                                   \
+        "ldrd r0, r10, [%[constants]]\n\t"                                                                             \
         "dls lr, %[pairs]\n"                                                                                           \
         "1:\n\t" SUM_SMALL("first") SUM_SMALL("second")                                                               \
         "vldrw.32 %q[other], [%[quad]]\n\t"                                                                            \
         "vadd.i32 %q[first], %q[first], %q[other]\n\t"                                                                 \
         "vadd.i32 %q[second], %q[second], %q[other]\n\t" STORE_TWO(sign)                                              \
-        "add %[y], %[y_step]\n\t"                                                                                     \
+        "add %[y], r10\n\t"                                                                                          \
         "le lr, 1b"                                                                                                    \
         : [first] "=&w"(first), [second] "=&w"(second), [other] "=&w"(other), [at] "+w"(at), [y] "+r"(to)              \
         : [w0] "w"(w0), [w1] "w"(w1), [w2] "w"(w2), [w3] "w"(w3), [pairs] "r"(pairs), [quad] "r"(&g->quad),            \
-          [constants] "r"(&constants), [step] "r"(step), [y_step] "r"(constants.y_step)                                \
-        : "r0", "r2", "r4", "r6", "r8", "lr", "memory")
+          [constants] "r"(&constants), [step] "r"(step)                                                                 \
+        : "r0", "r2", "r4", "r6", "r8", "r10", "lr", "memory")
 
 // Rows of at least two pixels. The last pixel of an odd number comes twice.
 TT_ALWAYS_INLINE static inline void store_small(const area *r, const group *g, int32_t style) {
-    const layer *l = r->layer;
-    const row_constants constants = row_constants_of(l);
-    const int32_t y_pitch = l->args->window.y_width * constants.pixel;
-    const uint32_t step = constants.step / 2, pitch = (uint32_t)row_bytes(l, r->part->columns);
+    const row_constants constants = r->layer->constants;
+    const int32_t y_pitch = r->y_pitch;
+    const uint32_t step = constants.step / 2, pitch = r->pitch;
     const int8x16_t w0 = g->weights[0], w1 = g->weights[1], w2 = g->weights[2], w3 = g->weights[3];
-    const uint32x4_t places = r->part->places[0];
     const int32_t half = r->columns / 2, odd = r->columns % 2;
-    uint32_t cells = (uint32_t)(uintptr_t)cells_of(l, r->part) + 4 * (uint32_t)(g->quad.channel - r->first);
+    uint32_t cells = r->cells + 4 * (uint32_t)g->quad.channel;
     int8_t *y = r->y + g->quad.channel;
     for (int32_t rows = r->rows; rows > 0; rows--, cells += pitch, y += y_pitch) {
-        uint32x4_t at = vaddq_n_u32(places, cells);
+        uint32x4_t at = vaddq_n_u32(r->part->places[0], cells);
         int8_t *to = y;
         for (int32_t pairs = half, again = odd;; pairs = 1, again = 0) {
             int32x4_t first, second, other;
@@ -319,12 +312,11 @@ TT_ALWAYS_INLINE static inline void store_small(const area *r, const group *g, i
 
 // Rows of at least two pixels of kernels of three or four vectors; a stride of one or two.
 TT_ALWAYS_INLINE static inline void store_large(const area *r, const group *g, int32_t vectors, int32_t stride) {
-    const layer *l = r->layer;
-    const row_constants constants = row_constants_of(l);
-    const int32_t y_pitch = l->args->window.y_width * constants.pixel;
-    const uint32_t pitch = (uint32_t)row_bytes(l, r->part->columns);
+    const row_constants constants = r->layer->constants;
+    const int32_t y_pitch = r->y_pitch;
+    const uint32_t pitch = r->pitch;
     const uint32x4_t *places = r->part->places;
-    uint32_t cells = (uint32_t)(uintptr_t)cells_of(l, r->part) + 4 * (uint32_t)(g->quad.channel - r->first);
+    uint32_t cells = r->cells + 4 * (uint32_t)g->quad.channel;
     int8_t *y = r->y + g->quad.channel;
     for (int32_t rows = r->rows; rows > 0; rows--, cells += pitch, y += y_pitch) {
         uint32_t from = cells;
@@ -352,10 +344,9 @@ TT_ALWAYS_INLINE static inline void store_large(const area *r, const group *g, i
 TT_INNER_LOOP static void store_any(const area *r, const group *g) {
     const layer *l = r->layer;
     const int32_t channels = l->args->y_channels, step = l->args->window.stride_width * CELL;
-    const uint32_t pitch = (uint32_t)row_bytes(l, r->part->columns), first = 4 * (uint32_t)(g->quad.channel - r->first);
-    uint32_t row = (uint32_t)(uintptr_t)cells_of(l, r->part) + first;
-    for (int32_t oy = 0; oy < r->rows; oy++, row += pitch) {
-        int8_t *y = r->y + oy * l->args->window.y_width * channels + g->quad.channel;
+    uint32_t row = r->cells + 4 * (uint32_t)g->quad.channel;
+    for (int32_t oy = 0; oy < r->rows; oy++, row += r->pitch) {
+        int8_t *y = r->y + oy * r->y_pitch + g->quad.channel;
         uint32_t cells = row;
         for (int32_t ox = 0; ox < r->columns; ox++, cells += (uint32_t)step, y += channels) {
             int32_t s[CHANNELS] = {0};
@@ -409,7 +400,8 @@ static void store_groups(const layer *l, const part *p, const image *from, int32
         for (int32_t ox = 0; ox < win->y_width; ox += p->columns) {
             int8_t *cells = cells_of(l, p);
             const area r = {l, p, l->args->y + (oy * win->y_width + ox) * l->args->y_channels, tt_min(p->rows, last - oy),
-                            tt_min(p->columns, win->y_width - ox), channel};
+                            tt_min(p->columns, win->y_width - ox), win->y_width * l->args->y_channels,
+                            (uint32_t)(uintptr_t)cells - 4 * (uint32_t)channel, (uint32_t)pitch};
             for (int32_t i = 0; i < r.rows; i++) { lay_out_cells(l, p, from, oy + i, ox, cells + i * pitch); }
             for (int32_t i = 0; i < groups; i++) { store_group(&r, group_at(l, p, i)); }
         }
@@ -511,6 +503,14 @@ static void store_all(const layer *l, void *memory, int32_t bytes) {
     }
 }
 
+static row_constants row_constants_of(const tt_depthwise_conv2d_s8_args *a) {
+    const int32_t pixel = a->y_channels;
+    const uint16x8_t index = vidupq_n_u16(0, 1), second = vandq_u16(index, vdupq_n_u16(1));
+    const row_constants r = {a->y_zero_point, 2 * pixel, 2 * (uint32_t)(a->window.stride_width * CELL), pixel,
+                             vmlaq_n_u16(vshrq_n_u16(index, 1), second, (uint16_t)pixel)};
+    return r;
+}
+
 void tt_depthwise_conv2d_s8(const void *args) {
     const tt_depthwise_conv2d_s8_args *a = args;
     const tt_window *win = &a->window;
@@ -518,7 +518,7 @@ void tt_depthwise_conv2d_s8(const void *args) {
                               a->single_rounding};
     const int32_t words = (win->kernel_height + 3) / 4 * win->kernel_width;
     const layer l = {a, output, tt_largest_bias(win->kernel_height * win->kernel_width), words,
-                     words <= WORDS ? 1 : tt_max(3, (words + WORDS - 1) / WORDS)};
+                     words <= WORDS ? 1 : tt_max(3, (words + WORDS - 1) / WORDS), row_constants_of(a)};
     int64_t own[OWN_BYTES / 8];
     if (words > MOST_WORDS) {
         store_slowly(&l, 0, win->y_height);
