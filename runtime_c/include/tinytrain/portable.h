@@ -47,8 +47,8 @@ typedef struct tt_channel {
     int32_t right;
 } tt_channel;
 
-// The output of every sum up to `largest` in magnitude, or INT32_MIN where they differ. Nearly dead channels, whose tiny
-// scale makes a bias of nearly 32 bits of theirs, have one. More sum is never less output, except where the shift wraps.
+// The output of every sum up to `largest` in magnitude, or INT32_MIN where they differ. Nearly dead channels have one:
+// their scale is so small that their bias takes nearly 32 bits. More sum is never less output, unless the shift wraps.
 static inline int32_t tt_constant_output(const tt_output *o, int32_t channel, int64_t largest) {
     if (o->shift[channel] > 0 || largest > INT32_MAX) { return INT32_MIN; }
     const int32_t low = tt_output_of(o, (int32_t)-largest, channel), high = tt_output_of(o, (int32_t)largest, channel);

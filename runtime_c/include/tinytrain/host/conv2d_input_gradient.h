@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // tt_conv2d_input_gradient for hosts: the weights of neighbouring input channels are laid side by side on the stack
-// once, for all pixels, and the scaled gradients that reach a pixel beside each other; then it is a product of matrices.
-// Very long sums go the way of tinytrain/vectors/.
+// once, for all pixels, and the scaled gradients that reach a pixel beside each other; then it is a product of
+// matrices. Very long sums go the way of tinytrain/vectors/.
 #ifndef TINYTRAIN_HOST_CONV2D_INPUT_GRADIENT_H
 #define TINYTRAIN_HOST_CONV2D_INPUT_GRADIENT_H
 
@@ -110,8 +110,9 @@ TT_ALWAYS_INLINE static inline void tt_store_sure(tt_gradient_tile *t, const int
     }
     for (int32_t r = 0; r < rows; r++, index += t->args->x_channels) {
         for (int32_t first = 0; first < t->count; first += TT_VECTOR_LANES) {
-            tt_store_mantissa_vector(&t->rounding, tt_load_s32(lanes + r * TT_LANES + first), index + first, t->args->gx,
-                                     t->count - first, &t->magnitudes);
+            const tt_vector values = tt_load_s32(lanes + r * TT_LANES + first);
+            tt_store_mantissa_vector(&t->rounding, values, index + first, t->args->gx, t->count - first,
+                                     &t->magnitudes);
         }
     }
 }

@@ -56,8 +56,9 @@ static inline void find_cells(const tile *t, int32_t oy, int32_t ox, const int8_
     } else {
         for (int32_t k = 0; k < count; k++) {
             const int32_t ky = k / win->kernel_width, kx = k % win->kernel_width;
-            const int inside = ky >= at.rows.first && ky < at.rows.last && kx >= at.columns.first && kx < at.columns.last;
-            cells[k] = inside ? a->x + (first + t->offsets[k]) : t->padding;
+            const int row = ky >= at.rows.first && ky < at.rows.last;
+            const int column = kx >= at.columns.first && kx < at.columns.last;
+            cells[k] = row && column ? a->x + (first + t->offsets[k]) : t->padding;
         }
     }
     if (count % 2) { cells[count] = t->padding; }
@@ -142,7 +143,8 @@ void tt_depthwise_conv2d_s8(const void *args) {
     const tt_depthwise_conv2d_s8_args *a = args;
     const tt_output output = {a->bias, a->multiplier, a->shift, a->y_zero_point, a->clamp_low, a->clamp_high,
                               a->single_rounding};
-    const int together = a->channel_multiplier == 1 && a->window.kernel_height * a->window.kernel_width <= 2 * MOST_PAIRS;
+    const int32_t cells = a->window.kernel_height * a->window.kernel_width;
+    const int together = a->channel_multiplier == 1 && cells <= 2 * MOST_PAIRS;
     for (int32_t i = 0; i < a->block_count; i++) {
         if (together) { store_block(a, &output, &a->blocks[i]); }
         for (int32_t c = 0; c < a->blocks[i].count && !together; c++) { store_channel(a, &output, &a->blocks[i], c); }
