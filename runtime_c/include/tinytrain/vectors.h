@@ -28,7 +28,12 @@
 #else
 #define TT_AVX 0
 #endif
-#if TT_AVX
+#if defined(__SSE2__) && TT_VECTOR_LANES == 4
+#define TT_SSE 1
+#else
+#define TT_SSE 0
+#endif
+#if TT_AVX || TT_SSE
 #include <immintrin.h>
 #elif defined(__ARM_FEATURE_MVE) && TT_VECTOR_LANES == 4
 #include <arm_mve.h>

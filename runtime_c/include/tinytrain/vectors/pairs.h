@@ -27,13 +27,6 @@ static inline tt_pairs tt_zip_s8(const int8_t *first, const int8_t *second) {
     const __m128i b = _mm_loadu_si128((const __m128i *)(const void *)second);
     return _mm512_cvtepi8_epi16(_mm256_set_m128i(_mm_unpackhi_epi8(a, b), _mm_unpacklo_epi8(a, b)));
 }
-
-// Pairs of two rows of int16.
-static inline tt_pairs tt_zip_s16(const int16_t *first, const int16_t *second) {
-    const __m512i a = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)first));
-    const __m512i b = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)second));
-    return _mm512_or_si512(a, _mm512_slli_epi32(b, 16));
-}
 #elif TT_AVX == 256
 typedef __m256i tt_pairs;
 static inline tt_pairs tt_load_pairs(const int16_t *from) {
@@ -55,10 +48,22 @@ static inline tt_pairs tt_zip_s8(const int8_t *first, const int8_t *second) {
     const __m128i b = _mm_loadl_epi64((const __m128i *)(const void *)second);
     return _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(a, b));
 }
-static inline tt_pairs tt_zip_s16(const int16_t *first, const int16_t *second) {
-    const __m256i a = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)first));
-    const __m256i b = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)second));
-    return _mm256_or_si256(a, _mm256_slli_epi32(b, 16));
+#elif TT_SSE
+typedef __m128i tt_pairs;
+static inline tt_pairs tt_load_pairs(const int16_t *from) {
+    return _mm_loadu_si128((const __m128i *)(const void *)from);
+}
+static inline void tt_store_pairs(tt_pairs pairs, int16_t *to) { _mm_storeu_si128((__m128i *)(void *)to, pairs); }
+static inline tt_pairs tt_pairs_of(int32_t both) { return _mm_set1_epi32(both); }
+static inline tt_vector tt_add_pairs(tt_vector sums, tt_pairs a, tt_pairs b) {
+    return sums + (tt_vector)_mm_madd_epi16(a, b);
+}
+static inline tt_pairs tt_zip_s8(const int8_t *first, const int8_t *second) {
+    int32_t a, b;
+    memcpy(&a, first, sizeof a);
+    memcpy(&b, second, sizeof b);
+    const __m128i both = _mm_unpacklo_epi8(_mm_cvtsi32_si128(a), _mm_cvtsi32_si128(b));
+    return _mm_srai_epi16(_mm_unpacklo_epi8(both, both), 8);
 }
 #else
 typedef struct tt_pairs {
@@ -83,10 +88,6 @@ static inline tt_vector tt_add_pairs(tt_vector sums, tt_pairs a, tt_pairs b) {
 }
 static inline tt_pairs tt_zip_s8(const int8_t *first, const int8_t *second) {
     const tt_pairs pairs = {tt_load_s8(first), tt_load_s8(second)};
-    return pairs;
-}
-static inline tt_pairs tt_zip_s16(const int16_t *first, const int16_t *second) {
-    const tt_pairs pairs = {tt_load_s16(first), tt_load_s16(second)};
     return pairs;
 }
 #endif
