@@ -66,7 +66,7 @@ def exponent_state(name: str, value: tuple[int, int, int]) -> Tensor:
     return Tensor(name, (3,), "int32", Role.OPTIMIZER, data=np.array(value, np.int32))
 
 
-CORES = {"m7": "mps2-an500", "m55": "mps3-an547", "m0plus": "rp2040"}
+CORES = {"m7": "mps2-an500", "m55": "mps3-an547", "m3": "mps2-an385", "m0plus": "rp2040"}
 # which machines compare with the oracle: names of CORES and kinds of kernels; TINYTRAIN_MACHINES=m7,portable narrows it
 MACHINES = os.environ.get("TINYTRAIN_MACHINES", ",".join(("host", "ref", "portable", *CORES))).split(",")
 
