@@ -26,6 +26,8 @@ _ENTRY = "main"  # where the main stack begins; start-up calls it, on the other 
 
 _INSTRUCTION = re.compile(r"\s*([0-9a-f]+):\t(\S+)(?:\t([^;@]*))?")
 _TARGET = re.compile(r"(?:.*\s|^)([0-9a-f]+) <")
+_READS_ONLY = re.compile(r"str|cmp|cmn|tst|cbn?z")  # instructions that do not write the register they name first
+_SCRATCH = ("r0", "r1", "r2", "r3", "ip")  # a call may leave anything in them
 _BRANCH = re.compile(r"b(?:eq|ne|cs|cc|mi|pl|vs|vc|hi|ls|ge|lt|gt|le|al)?(?:\.[nw])?|cbn?z")
 
 
@@ -80,7 +82,7 @@ def _functions(file: Elf, listing: str) -> dict[int, _Function]:
     functions = {s.address: _Function(s.name) for s in file.symbols if s.is_function}
     starts = sorted(functions)
     index, end = -1, starts[0]
-    literals: dict[str, int] = {}
+    constants: dict[str, int] = {}
     for line in listing.splitlines():
         match = _INSTRUCTION.match(line)
         if match is None:
@@ -89,34 +91,50 @@ def _functions(file: Elf, listing: str) -> dict[int, _Function]:
         while address >= end:
             index += 1
             end = starts[index + 1] if index + 1 < len(starts) else 1 << 32
-            literals = {}
+            constants = {}
         if index >= 0:
             function = functions[starts[index]]
-            _step(file, function, match[2], (match[3] or "").strip(), line, literals)
+            _step(file, function, match[2], (match[3] or "").strip(), line, constants)
             _follow(functions, function, (starts[index], end), match[2], (match[3] or "").strip())
     return functions
 
 
-def _step(file: Elf, function: _Function, op: str, operands: str, line: str, literals: dict[str, int]) -> None:
-    """Adds what one instruction takes off the stack pointer."""
+def _step(file: Elf, function: _Function, op: str, operands: str, line: str, constants: dict[str, int]) -> None:
+    """Adds what one instruction takes off the stack pointer; `constants` are the known values of registers."""
     name = op.split(".")[0]
-    if name == "ldr" and (pool := re.search(r"[;@] \(?([0-9a-f]+) ?<", line)) and "[pc" in operands:
-        literals[operands.split(",")[0]] = file.word(int(pool[1], 16))
-    elif name in ("push", "vpush") or (name in ("stmdb", "vstmdb") and operands.startswith("sp!")):
+    if name in ("push", "vpush") or (name in ("stmdb", "vstmdb") and operands.startswith("sp!")):
         function.frame += _list_bytes(operands[operands.index("{") + 1 : operands.index("}")])
     elif pre := re.search(r"\[sp, #-(\d+)\]!", operands):
         function.frame += int(pre[1])
     elif re.match(r"(sub|add|mov)[sw]?$", name) and re.match(r"sp\b", operands):
-        function.frame += _explicit(function, name, operands, literals)
+        function.frame += _explicit(function, name, operands, constants)
+    else:
+        _learn(file, name, operands, line, constants)
 
 
-def _explicit(function: _Function, name: str, operands: str, literals: dict[str, int]) -> int:
+def _learn(file: Elf, name: str, operands: str, line: str, constants: dict[str, int]) -> None:
+    """Follows constants into registers: from a literal pool, or as Armv6-M also makes them, movs and lsls."""
+    register, *rest = (part.strip() for part in operands.split(","))
+    source = constants.get(rest[0] if len(rest) > 1 else register)
+    if name == "ldr" and (pool := re.search(r"[;@] \(?([0-9a-f]+) ?<", line)) and "[pc" in operands:
+        constants[register] = file.word(int(pool[1], 16))
+    elif name == "movs" and rest[0].startswith("#"):
+        constants[register] = int(rest[0][1:], 0)
+    elif name == "lsls" and rest[-1].startswith("#") and source is not None:
+        constants[register] = source << int(rest[-1][1:], 0) & 0xFFFFFFFF
+    elif not _READS_ONLY.match(name):
+        listed = re.findall(r"\w+", operands) if name.startswith(("ldm", "ldrd", "pop")) else [register]
+        for each in _SCRATCH if name in ("bl", "blx") else listed:
+            constants.pop(each, None)
+
+
+def _explicit(function: _Function, name: str, operands: str, constants: dict[str, int]) -> int:
     """`sub sp, #24` and its relatives; 0 for what gives stack back."""
     last = operands.split(",")[-1].strip()
     if last.startswith("#"):
         return int(last[1:], 0) if name.startswith("sub") else 0
-    if name.startswith("add") and last in literals:  # Armv6-M: a large frame is added as a negative constant
-        return max(0, (1 << 32) - literals[last]) if literals[last] >> 31 else 0
+    if name.startswith("add") and last in constants:  # Armv6-M: a large frame is added as a negative constant
+        return max(0, (1 << 32) - constants[last]) if constants[last] >> 31 else 0
     if name == "mov" and last == "r7":  # back to the frame pointer
         return 0
     raise EmulationError(
