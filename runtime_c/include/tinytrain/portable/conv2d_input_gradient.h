@@ -145,7 +145,7 @@ static int32_t run_end(const tt_conv2d_input_gradient_args *a, int32_t ci) {
 }
 
 // gx of one pixel, or of two whose gradients are gathered; `index` is the first element of the first one.
-static void store_pixels(work *k, const tt_cover *at, int32_t index) {
+TT_INNER_LOOP static void store_pixels(work *k, const tt_cover *at, int32_t index) {
     const tt_conv2d_input_gradient_args *a = k->args;
     for (int32_t ci = 0, first = 0, last = 0; ci < a->x_channels;) {
         if (ci == last) { first = ci, last = run_end(a, ci); }

@@ -67,7 +67,7 @@ static void sum_gradients(work *k) {
 }
 
 // totals = the exact gradients of a tile.
-static void sum_tile(const work *k, int32_t ci, int64_t *totals) {
+TT_INNER_LOOP static void sum_tile(const work *k, int32_t ci, int64_t *totals) {
     const tt_conv2d_weight_update_args *a = k->args;
     const int32_t x_step = a->window.stride_width * a->x_channels;
     int32_t sums[TILE] = {0}, room = TT_WEIGHT_GRADIENT_CHUNK;
@@ -108,7 +108,7 @@ TT_INNER_LOOP static void update_row(const work *k, int32_t output, int32_t ci, 
     }
 }
 
-static void update_one(const work *k, int32_t output, int32_t ci) {
+TT_INNER_LOOP static void update_one(const work *k, int32_t output, int32_t ci) {
     const int32_t co = k->args->co_start + k->co + output;
     const int64_t total = tt_weight_gradient(&k->source, &k->meeting, ci, co);
     const uint32_t index = index_of(k, k->co + output, ci);

@@ -138,13 +138,17 @@ static int place(work *k, int16_t *small, int32_t small_bytes) {
     return bytes <= tt_max(a->scratch_bytes, small_bytes);
 }
 
+TT_INNER_LOOP static void pixel_by_pixel(const work *k, int32_t sums_exponent) {
+    tt_depthwise_input_gradients(k->args, &k->rounding, sums_exponent);
+}
+
 static inline void tt_portable_depthwise_input_gradient(const tt_depthwise_conv2d_input_gradient_args *a) {
     const int32_t sums_exponent = tt_exponent_of(a->gy_exponent, a->gy_exponent_offset);
     const tt_rounding rounding = tt_gradient_begin(a->gx_exponent, sums_exponent);
     int16_t small[TT_PLANE_ON_STACK];
     work k = {.args = a, .rounding = rounding};
     if (a->channel_multiplier != 1 || !fits(rounding.right) || !place(&k, small, (int32_t)sizeof small)) {
-        tt_depthwise_input_gradients(a, &rounding, sums_exponent);
+        pixel_by_pixel(&k, sums_exponent);
         return;
     }
     tt_clear_plane(&k.plane);  // what is outside the image stays 0
