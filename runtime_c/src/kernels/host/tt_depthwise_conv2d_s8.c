@@ -54,11 +54,12 @@ static inline void find_cells(const tile *t, int32_t oy, int32_t ox, const int8_
     if (tt_cells(&at) == count && at.rows.first < at.rows.last) {
         for (int32_t k = 0; k < count; k++) { cells[k] = a->x + (first + t->offsets[k]); }
     } else {
-        for (int32_t k = 0; k < count; k++) {
-            const int32_t ky = k / win->kernel_width, kx = k % win->kernel_width;
-            const int row = ky >= at.rows.first && ky < at.rows.last;
-            const int column = kx >= at.columns.first && kx < at.columns.last;
-            cells[k] = row && column ? a->x + (first + t->offsets[k]) : t->padding;
+        for (int32_t k = 0; k < count; k++) { cells[k] = t->padding; }
+        for (int32_t ky = at.rows.first; ky < at.rows.last; ky++) {
+            for (int32_t kx = at.columns.first; kx < at.columns.last; kx++) {
+                const int32_t k = ky * win->kernel_width + kx;
+                cells[k] = a->x + (first + t->offsets[k]);
+            }
         }
     }
     if (count % 2) { cells[count] = t->padding; }
