@@ -4,9 +4,8 @@
 #ifndef TINYTRAIN_VECTORS_CONV2D_WEIGHT_UPDATE_H
 #define TINYTRAIN_VECTORS_CONV2D_WEIGHT_UPDATE_H
 
-#include "tinytrain/clipping.h"
+#include "tinytrain/fast_update.h"
 #include "tinytrain/kernels/conv2d.h"
-#include "tinytrain/update.h"
 #include "tinytrain/vectors/weight_gradient.h"
 
 typedef struct work {
@@ -35,10 +34,18 @@ static uint32_t index_of(const work *w, int32_t co, int32_t ci) {
     return (uint32_t)((co * positions + w->position) * w->args->x_channels + ci);
 }
 
+static inline void update(const work *w, const tt_fast_rate *rate, uint32_t index, int64_t sum) {
+    if (rate->right != 0) {
+        tt_fast_update(&w->args->update, rate, index, (int32_t)sum);
+    } else {
+        tt_update_element(&w->args->update, &rate->rate, index, tt_clipped(w->clipping, sum));
+    }
+}
+
 static void update_inputs(const work *w) {
     const tt_conv2d_weight_update_args *a = w->args;
     for (int32_t co = 0; co < a->co_count; co++) {
-        const tt_rate rate = tt_rate_of_channel(&a->update, co);
+        const tt_fast_rate rate = tt_fast_rate_of(&a->update, co);
         for (int32_t done = 0; done < a->x_channels;) {
             const tt_tile tile = tt_next_tile(done, a->x_channels);
             const uint32_t first = index_of(w, co, tile.start);
@@ -48,9 +55,7 @@ static void update_inputs(const work *w) {
             } else {
                 sum_vector(w, tile.start, a->co_start + co, sums);
             }
-            for (int32_t i = tile.known; i < tile.lanes; i++) {
-                tt_update_element(&a->update, &rate, first + (uint32_t)i, tt_clipped(w->clipping, sums[i]));
-            }
+            for (int32_t i = tile.known; i < tile.lanes; i++) { update(w, &rate, first + (uint32_t)i, sums[i]); }
             done = tile.start + tile.lanes;
         }
     }
@@ -60,9 +65,9 @@ static void update_inputs(const work *w) {
 static void update_outputs(const work *w) {
     const tt_conv2d_weight_update_args *a = w->args;
     for (int32_t co = 0, lanes = 0; co < a->co_count; co += lanes) {
-        tt_rate rates[TT_VECTOR_LANES];
+        tt_fast_rate rates[TT_VECTOR_LANES];
         lanes = a->co_count - co >= TT_VECTOR_LANES ? TT_VECTOR_LANES : 1;
-        for (int32_t i = 0; i < lanes; i++) { rates[i] = tt_rate_of_channel(&a->update, co + i); }
+        for (int32_t i = 0; i < lanes; i++) { rates[i] = tt_fast_rate_of(&a->update, co + i); }
         for (int32_t ci = 0; ci < a->x_channels; ci++) {
             int64_t sums[TT_VECTOR_LANES];
             if (TT_VECTOR_LANES > 1 && lanes == TT_VECTOR_LANES) {
@@ -70,9 +75,7 @@ static void update_outputs(const work *w) {
             } else {
                 sums[0] = tt_weight_gradient(&w->source, &w->meeting, ci, a->co_start + co);
             }
-            for (int32_t i = 0; i < lanes; i++) {
-                tt_update_element(&a->update, &rates[i], index_of(w, co + i, ci), tt_clipped(w->clipping, sums[i]));
-            }
+            for (int32_t i = 0; i < lanes; i++) { update(w, &rates[i], index_of(w, co + i, ci), sums[i]); }
         }
     }
 }
