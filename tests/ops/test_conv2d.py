@@ -265,6 +265,16 @@ def test_updates_of_any_size_equal_oracle(size, ci, co, exponent, rate, dtype, e
     run(graph, {"x": x, "gy": gy.astype(np.int16)}, rate, steps=2, seed=seed % 99)
 
 
+@pytest.mark.parametrize("size, channels", [((5, 7), (70, 6)), ((16, 16), (18, 5)), ((17, 16), (35, 4))])
+@pytest.mark.parametrize("zero_point, how", [(-128, "sum"), (127, "sum"), (127, "master")])
+def test_updates_of_many_channels_and_extremes_are_exact(size, channels, zero_point, how):
+    """More channels than go together, some of them twice; as many pixels as fit 32 bits, and more."""
+    case = {"size": size, "channels": channels, "kernel": (1, 1), "strides": (1, 1), "padding": (0, 0, 0, 0),
+            "zero_point": zero_point, "extreme": True, "seed": 6}  # fmt: skip
+    for dtype in ("int16", "int8"):
+        assert_updates_equal_oracle(case, (0, channels[0]), how, dtype)
+
+
 @pytest.mark.parametrize("size, channels", [((3, 600), (9, 2)), ((40, 13), (33, 1)), ((2, 257), (1, 9))])
 @pytest.mark.parametrize("how, extra", [("sum", 0), ("master", 0), ("master", 3000)])
 def test_sums_over_many_pixels_are_exact(size, channels, how, extra):
