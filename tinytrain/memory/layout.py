@@ -115,7 +115,8 @@ def _best_placement(pieces: list[Lifetime], bound: int) -> dict[str, int]:
 
 def _upside_down(placed: dict[str, int], pieces: list[Lifetime]) -> dict[str, int]:
     top = max((placed[piece.name] + piece.size for piece in pieces), default=0)
-    return {piece.name: top - placed[piece.name] - piece.size for piece in pieces}
+    # scratch of no bytes keeps an address inside the arena
+    return {piece.name: top - placed[piece.name] - piece.size if piece.size else 0 for piece in pieces}
 
 
 def _place(order: list[Lifetime], neighbours: dict[str, list[Lifetime]]) -> dict[str, int]:
