@@ -16,7 +16,7 @@ static inline int32_t tt_saturate8(int32_t x) {
 #endif
 }
 
-static inline int32_t tt_saturate16(int32_t x) {
+static inline int32_t tt_clamp16(int32_t x) {
 #if defined(__ARM_FEATURE_SAT)
     __asm__("ssat %0, #16, %0" : "+r"(x));
     return x;
@@ -26,7 +26,7 @@ static inline int32_t tt_saturate16(int32_t x) {
 }
 
 // floor((x y + 2^31) / 2^32), y >= 0
-static inline int32_t tt_high_word(int32_t x, int32_t y) {
+static inline int32_t tt_rounded_upper(int32_t x, int32_t y) {
 #if defined(__ARM_ARCH_6M__)  // has no long multiplication
     const uint32_t x_low = (uint32_t)x & 0xFFFF, y_low = (uint32_t)y & 0xFFFF, y_high = (uint32_t)y >> 16;
     const int32_t first = (x >> 16) * (int32_t)y_low;
@@ -74,7 +74,7 @@ static inline tt_channel tt_channel_of(const tt_output *o, int32_t channel, int3
 }
 
 static inline int8_t tt_fast_output(const tt_channel *c, int32_t total) {
-    const int32_t high = tt_high_word(2 * total, c->multiplier);
+    const int32_t high = tt_rounded_upper(2 * total, c->multiplier);
     return (int8_t)tt_saturate8((high + (high >> 31) + c->addend) >> c->right);
 }
 
@@ -87,7 +87,7 @@ static inline void tt_see(uint32_t *largest, int32_t value) {
 
 // Half up, 1 <= right <= 31.
 static inline int16_t tt_mantissa_of(int32_t value, int32_t right) {
-    return (int16_t)tt_saturate16(((value >> (right - 1)) + 1) >> 1);
+    return (int16_t)tt_clamp16(((value >> (right - 1)) + 1) >> 1);
 }
 
 #endif

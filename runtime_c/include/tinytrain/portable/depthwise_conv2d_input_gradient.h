@@ -12,20 +12,20 @@
 #include "tinytrain/portable.h"
 
 // One axis: pixels first, first + stride, ... (`count` of them) see outputs q, q + 1, ... through `terms` weights.
-typedef struct axis {
+typedef struct tt_plane_axis {
     int32_t phase, first, count, q, terms;
-} axis;
+} tt_plane_axis;
 
-typedef struct work {
+typedef struct tt_plane_work {
     const tt_depthwise_conv2d_input_gradient_args *args;
     tt_plane plane;
     int8_t *packed;     // weights of one channel and phase, in the order of outputs
     tt_rounding rounding;
     uint64_t largest;   // magnitude
-} work;
+} tt_plane_work;
 
-static axis axis_of(int32_t phase, int32_t stride, int32_t pad, int32_t kernel, int32_t size) {
-    axis result = {phase, 0, 0, 0, 0};
+static tt_plane_axis tt_plane_axis_of(int32_t phase, int32_t stride, int32_t pad, int32_t kernel, int32_t size) {
+    tt_plane_axis result = {phase, 0, 0, 0, 0};
     result.first = (phase + stride - pad % stride) % stride;  // first + pad leaves `phase` over
     result.q = (result.first + pad) / stride;
     if (result.first < size) { result.count = (size - 1 - result.first) / stride + 1; }
@@ -33,7 +33,7 @@ static axis axis_of(int32_t phase, int32_t stride, int32_t pad, int32_t kernel, 
     return result;
 }
 
-static void fill(const work *k, int32_t channel) {
+static void tt_fill_plane(const tt_plane_work *k, int32_t channel) {
     const tt_depthwise_conv2d_input_gradient_args *a = k->args;
     const tt_shown shown = tt_shown_of(&k->plane, a->window.y_height, a->window.y_width);
     const tt_mantissa *gy = (const tt_mantissa *)a->gy + shown.start * a->y_channels + channel;
@@ -45,7 +45,8 @@ static void fill(const work *k, int32_t channel) {
     }
 }
 
-static void pack(const work *k, const tt_depthwise_block *block, int32_t c, const axis *rows, const axis *columns) {
+static void tt_pack_phase(const tt_plane_work *k, const tt_depthwise_block *block, int32_t c,
+                          const tt_plane_axis *rows, const tt_plane_axis *columns) {
     const tt_window *win = &k->args->window;
     int8_t *to = k->packed;
     for (int32_t ty = rows->terms - 1; ty >= 0; ty--) {
@@ -57,30 +58,31 @@ static void pack(const work *k, const tt_depthwise_block *block, int32_t c, cons
 }
 
 // A sum times the factor. For 16 bits the factor comes as a multiplier that makes the mantissa of the upper word.
-static inline tt_mantissa mantissa_of(const tt_rounding *rounding, int32_t sum, int32_t factor, int32_t index) {
+static inline tt_mantissa tt_plane_mantissa(const tt_rounding *rounding, int32_t sum, int32_t factor, int32_t index) {
 #if TT_GRADIENT_BITS == 8
     return tt_to_mantissa(rounding, (int64_t)sum * factor, index);
 #else
     (void)rounding, (void)index;
-    return (int16_t)tt_saturate16(tt_high_word(sum, factor));
+    return (int16_t)tt_clamp16(tt_rounded_upper(sum, factor));
 #endif
 }
 
-static int32_t multiplier_of(const work *k, int32_t factor) {
+static int32_t tt_plane_multiplier(const tt_plane_work *k, int32_t factor) {
     return TT_GRADIENT_BITS == 8 ? factor : factor << (32 - k->rounding.right);
 }
 
-static int fits(int32_t right) { return TT_GRADIENT_BITS == 8 || (right >= 17 && right <= 32); }
+static int tt_plane_fits(int32_t right) { return TT_GRADIENT_BITS == 8 || (right >= 17 && right <= 32); }
 
 // All pixels of a phase.
-TT_INNER_LOOP static void store_phase(work *k, int32_t channel, const axis *rows, const axis *columns) {
+TT_INNER_LOOP static void tt_store_phase(tt_plane_work *k, int32_t channel, const tt_plane_axis *rows,
+                                         const tt_plane_axis *columns) {
     const tt_depthwise_conv2d_input_gradient_args *a = k->args;
     const tt_window *win = &a->window;
     const int32_t next = win->stride_width * a->x_channels;
     const int32_t first = (rows->first * win->x_width + columns->first) * a->x_channels + channel;
     const int32_t top = rows->q - rows->terms + 1 - k->plane.top;
     const int32_t left = columns->q - columns->terms + 1 - k->plane.left;
-    const int32_t multiplier = multiplier_of(k, a->factors[channel]);
+    const int32_t multiplier = tt_plane_multiplier(k, a->factors[channel]);
     const tt_rounding rounding = k->rounding;
     tt_mantissa *gx = a->gx;
     int32_t row_index = first;
@@ -95,7 +97,7 @@ TT_INNER_LOOP static void store_phase(work *k, int32_t channel, const axis *rows
             const int32_t count = tt_min(rest, TT_PLANE_OUTPUTS);
             for (int32_t i = 0; i < count; i++, index += next) {
                 tt_see(&largest, sums[i]);
-                gx[index] = mantissa_of(&rounding, sums[i], multiplier, index);
+                gx[index] = tt_plane_mantissa(&rounding, sums[i], multiplier, index);
             }
             g += TT_PLANE_OUTPUTS;
         }
@@ -105,23 +107,25 @@ TT_INNER_LOOP static void store_phase(work *k, int32_t channel, const axis *rows
     if (magnitude > k->largest) { k->largest = magnitude; }
 }
 
-TT_INNER_LOOP static void store_channel(work *k, const tt_depthwise_block *block, int32_t c) {
+TT_INNER_LOOP static void tt_store_plane_channel(tt_plane_work *k, const tt_depthwise_block *block, int32_t c) {
     const tt_depthwise_conv2d_input_gradient_args *a = k->args;
     const tt_window *win = &a->window;
     const int32_t channel = block->start + c;
-    fill(k, channel);
+    tt_fill_plane(k, channel);
     for (int32_t py = 0; py < win->stride_height; py++) {
-        const axis rows = axis_of(py, win->stride_height, win->pad_top, win->kernel_height, win->x_height);
+        const tt_plane_axis rows =
+            tt_plane_axis_of(py, win->stride_height, win->pad_top, win->kernel_height, win->x_height);
         for (int32_t px = 0; px < win->stride_width; px++) {
-            const axis columns = axis_of(px, win->stride_width, win->pad_left, win->kernel_width, win->x_width);
-            pack(k, block, c, &rows, &columns);
-            store_phase(k, channel, &rows, &columns);
+            const tt_plane_axis columns =
+                tt_plane_axis_of(px, win->stride_width, win->pad_left, win->kernel_width, win->x_width);
+            tt_pack_phase(k, block, c, &rows, &columns);
+            tt_store_phase(k, channel, &rows, &columns);
         }
     }
 }
 
 // A plane that holds what all phases read, whole groups of columns; 0 where there is no room.
-static int place(work *k, int16_t *small, int32_t small_bytes) {
+static int tt_place_plane(tt_plane_work *k, int16_t *small, int32_t small_bytes) {
     const tt_depthwise_conv2d_input_gradient_args *a = k->args;
     const tt_window *win = &a->window;
     const int32_t most_rows = (win->kernel_height - 1) / win->stride_height + 1;
@@ -138,22 +142,23 @@ static int place(work *k, int16_t *small, int32_t small_bytes) {
     return bytes <= tt_max(a->scratch_bytes, small_bytes);
 }
 
-TT_INNER_LOOP static void pixel_by_pixel(const work *k, int32_t sums_exponent) {
+TT_INNER_LOOP static void tt_pixel_by_pixel(const tt_plane_work *k, int32_t sums_exponent) {
     tt_depthwise_input_gradients(k->args, &k->rounding, sums_exponent);
 }
 
-static inline void tt_portable_depthwise_input_gradient(const tt_depthwise_conv2d_input_gradient_args *a) {
-    const int32_t sums_exponent = tt_exponent_of(a->gy_exponent, a->gy_exponent_offset);
-    const tt_rounding rounding = tt_gradient_begin(a->gx_exponent, sums_exponent);
+// `rounding`: what tt_gradient_begin said.
+static inline void tt_portable_depthwise_input_gradient(const tt_depthwise_conv2d_input_gradient_args *a,
+                                                        const tt_rounding *rounding, int32_t sums_exponent) {
     int16_t small[TT_PLANE_ON_STACK];
-    work k = {.args = a, .rounding = rounding};
-    if (a->channel_multiplier != 1 || !fits(rounding.right) || !place(&k, small, (int32_t)sizeof small)) {
-        pixel_by_pixel(&k, sums_exponent);
+    tt_plane_work k = {.args = a, .rounding = *rounding};
+    const int planes = a->channel_multiplier == 1 && tt_plane_fits(rounding->right);
+    if (!planes || !tt_place_plane(&k, small, (int32_t)sizeof small)) {
+        tt_pixel_by_pixel(&k, sums_exponent);
         return;
     }
     tt_clear_plane(&k.plane);  // what is outside the image stays 0
     for (int32_t i = 0; i < a->block_count; i++) {
-        for (int32_t c = 0; c < a->blocks[i].count; c++) { store_channel(&k, &a->blocks[i], c); }
+        for (int32_t c = 0; c < a->blocks[i].count; c++) { tt_store_plane_channel(&k, &a->blocks[i], c); }
     }
     tt_exponent_end(a->gx_exponent, k.largest, sums_exponent);
 }

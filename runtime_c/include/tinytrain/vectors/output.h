@@ -21,10 +21,10 @@ static inline tt_vector tt_high_words(tt_vector a, tt_vector b) {
     return (tt_vector)_mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xAA);
 #elif TT_VECTOR_LANES > 1
     tt_vector high = a;
-    for (int32_t i = 0; i < TT_VECTOR_LANES; i++) { high[i] = tt_high_word(a[i], b[i]); }
+    for (int32_t i = 0; i < TT_VECTOR_LANES; i++) { high[i] = tt_rounded_upper(a[i], b[i]); }
     return high;
 #else
-    return tt_high_word(a, b);
+    return tt_rounded_upper(a, b);
 #endif
 }
 

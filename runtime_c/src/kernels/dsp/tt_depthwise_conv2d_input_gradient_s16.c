@@ -3,10 +3,11 @@
 // pixels, one from each pixel on and with zeros around them; so are the weights that a pixel of x meets, in the order in
 // which it meets them. Then SMLAD takes two taps of a channel.
 //
-// With strides, pixels go by phases: those of one phase meet the same taps. What the fast way does not take goes channel
-// by channel: channels beyond a multiple of four, several outputs per channel, little scratch, shifts that do not occur.
+// With strides, pixels go by phases: those of one phase meet the same taps. Channels beyond a multiple of four go one by
+// one. Several outputs per channel, little scratch and shifts that do not occur are left to the portable kernel.
 #include "tinytrain/dsp_gradient.h"
 #include "tinytrain/kernels/depthwise_conv2d.h"
+#include "tinytrain/portable/depthwise_conv2d_input_gradient.h"
 #include "tinytrain/window.h"
 
 enum { LANES = 4 };
@@ -150,7 +151,7 @@ TT_INNER_LOOP static void watch_values(work *w, sums s, int32_t channel) {
     if (largest > w->watch.largest) { tt_watch_from(&w->watch, largest, w->rounding.right); }
 }
 
-TT_ALWAYS_INLINE static inline void store_pixel(work *w, const sums *s, int16_t *gx, int32_t channel) {
+TT_ALWAYS_INLINE static inline void store_four(work *w, const sums *s, int16_t *gx, int32_t channel) {
     const uint32_t low = tt_saturated_pair(tt_rounded_high_word(s->of[0], w->scales[0]),
                                            tt_rounded_high_word(s->of[1], w->scales[1]));
     const uint32_t high = tt_saturated_pair(tt_rounded_high_word(s->of[2], w->scales[2]),
@@ -177,7 +178,7 @@ TT_ALWAYS_INLINE static inline void pixels_of_phase(work *w, int32_t channel, in
         for (int32_t left = w->x.pixels; left > 0; left--, gx += step) {
             const sums s = sum_rows(&m, g, pairs, skip);
             g += next, next = LANES - next;
-            store_pixel(w, &s, gx, channel);
+            store_four(w, &s, gx, channel);
         }
     }
 }
@@ -213,49 +214,28 @@ static void four_channels(work *w, const tt_depthwise_block *block, int32_t c) {
 
 // --- channel by channel ---
 
-// Of output channel `block`'s c: factor * sum of gy * w over the outputs that cover the pixel.
-static int64_t sum_channel(const tt_depthwise_conv2d_input_gradient_args *a, const tt_depthwise_block *block,
-                           const tt_cover *at, int32_t c) {
-    const tt_window *win = &a->window;
-    int32_t sum = 0;
-    for (int32_t oy = at->rows.first; oy < at->rows.last; oy++) {
-        for (int32_t ox = at->columns.first; ox < at->columns.last; ox++) {
-            const int32_t ky = at->y - oy * win->stride_height, kx = at->x - ox * win->stride_width;
-            const int16_t *gy = (const int16_t *)a->gy + (oy * win->y_width + ox) * a->y_channels;
-            sum += gy[block->start + c] * block->weights[(ky * win->kernel_width + kx) * block->count + c];
-        }
-    }
-    return (int64_t)sum * a->factors[block->start + c];
-}
-
-// The input channels of one pixel, whose first one is element `index`, that hold the output channels of each block from
-// its `done` on (a multiple of LANES, or 0).
-static void rest_of_pixel(work *w, const tt_cover *at, int32_t index, int fast) {
+// The input channels of one pixel, whose first one is element `index`, beyond a multiple of LANES in their block.
+static void rest_of_pixel(work *w, const tt_cover *at, int32_t index) {
     const tt_depthwise_conv2d_input_gradient_args *a = w->args;
-    int64_t total = 0;     // of one input channel
-    int32_t position = 0;  // of the next output channel among those of its input channel
     for (int32_t i = 0; i < a->block_count; i++) {
         const tt_depthwise_block *block = &a->blocks[i];
-        for (int32_t c = fast ? block->count & ~(LANES - 1) : 0; c < block->count; c++) {
-            total += sum_channel(a, block, at, c);
-            if (++position < a->channel_multiplier) { continue; }
+        for (int32_t c = block->count & ~(LANES - 1); c < block->count; c++) {
+            const int64_t total = sum_channel(a, block, at, c);
             const uint64_t magnitude = tt_magnitude(total);
             if (magnitude > w->watch.largest) { w->watch.largest = magnitude; }
-            const int32_t channel = (block->start + c) / a->channel_multiplier;
-            ((int16_t *)a->gx)[index + channel] = tt_to_mantissa(&w->rounding, total, 0);
-            total = 0, position = 0;
+            ((int16_t *)a->gx)[index + block->start + c] = tt_to_mantissa(&w->rounding, total, 0);
         }
     }
 }
 
-static void rest_of_channels(work *w, int fast) {
+static void rest_of_channels(work *w) {
     const tt_depthwise_conv2d_input_gradient_args *a = w->args;
-    int32_t rest = fast ? 0 : 1;
+    int32_t rest = 0;
     for (int32_t i = 0; i < a->block_count; i++) { rest |= a->blocks[i].count % LANES; }
     for (int32_t py = 0, index = 0; rest != 0 && py < a->window.x_height; py++) {
         for (int32_t px = 0; px < a->window.x_width; px++, index += a->x_channels) {
             const tt_cover at = tt_cover_of(&a->window, py, px);
-            rest_of_pixel(w, &at, index, fast);
+            rest_of_pixel(w, &at, index);
         }
     }
 }
@@ -282,13 +262,16 @@ void tt_depthwise_conv2d_input_gradient_s16(const void *args) {
     w.rounding = tt_gradient_begin(a->gx_exponent, values_exponent);
     // a factor of 16 bits << 15 at most stays within int32
     const int shift_occurs = w.rounding.right >= 17 && w.rounding.right <= 32;
-    const int fast = a->channel_multiplier == 1 && shift_occurs && lay_out(&w);
-    if (shift_occurs) { tt_watch_from(&w.watch, tt_known_peak(a->gx_exponent, values_exponent), w.rounding.right); }
-    if (fast) { memset(w.gradients, 0, sizeof(uint32_t) * (size_t)(2 * LANES * w.half * a->window.y_height)); }
-    for (int32_t i = 0; fast && i < a->block_count; i++) {
+    if (a->channel_multiplier != 1 || !shift_occurs || !lay_out(&w)) {
+        tt_portable_depthwise_input_gradient(a, &w.rounding, values_exponent);
+        return;
+    }
+    tt_watch_from(&w.watch, tt_known_peak(a->gx_exponent, values_exponent), w.rounding.right);
+    memset(w.gradients, 0, sizeof(uint32_t) * (size_t)(2 * LANES * w.half * a->window.y_height));
+    for (int32_t i = 0; i < a->block_count; i++) {
         const tt_depthwise_block *block = &a->blocks[i];
         for (int32_t c = 0; c + LANES <= block->count; c += LANES) { four_channels(&w, block, c); }
     }
-    rest_of_channels(&w, fast);
+    rest_of_channels(&w);
     tt_exponent_end(a->gx_exponent, w.watch.largest, values_exponent);
 }

@@ -41,9 +41,9 @@ TT_INNER_LOOP static void add_all(const tt_add_s8_args *k, const operands *o) {
     const int32_t y_right = -k->y_shift, addend = (1 << (y_right - 1)) + k->y_zero_point * (1 << y_right);
     int8_t *y = k->y;
     for (int32_t left = k->size; left > 0; left--, halved += o->halved_step, scaled += o->scaled_step) {
-        const int32_t high = tt_high_word((*scaled - o->zero_point) * (2 << RAISED), o->multiplier);
+        const int32_t high = tt_rounded_upper((*scaled - o->zero_point) * (2 << RAISED), o->multiplier);
         const int32_t sum = divided(high, half, ties, o->right) + *halved * (1 << (RAISED - 1)) + o->offset;
-        const int32_t value = tt_high_word(2 * sum, k->y_multiplier);
+        const int32_t value = tt_rounded_upper(2 * sum, k->y_multiplier);
         *y++ = (int8_t)tt_saturate8((value + (value >> 31) + addend) >> y_right);
     }
 }
