@@ -64,12 +64,20 @@ static inline int tt_fast_bias_update(const tt_update *u, const tt_fast_biases *
     const int small = top < 1U << 29;  // as in tt_product
     const int32_t wanted = fast->right - u->shift[c] + small, limit = 1 << 30;
     int32_t *bias = (int32_t *)u->parameter + c;
-    if (wanted < 1 || *bias > limit || *bias < -limit) { return 0; }
-    const int32_t right = tt_min(wanted, 31);  // a high word lies within +-2^30: of it nothing is left from 31 on
+    if (wanted < -31 || *bias > limit || *bias < -limit) { return 0; }
     const int32_t mantissa = (int32_t)(small ? top << 2 | low >> 30 : top << 1 | low >> 31);
-    const int32_t high = (int32_t)(((int64_t)sum * mantissa) >> 32);
+    const int64_t change = (int64_t)sum * mantissa;
+    int32_t delta;
+    if (wanted >= 1) {
+        const int32_t right = tt_min(wanted, 31);  // a high word lies within +-2^30: of it nothing is left from 31 on
+        delta = ((int32_t)(change >> 32) + (1 << (right - 1))) >> right;
+    } else {
+        const int64_t wide = (change + ((int64_t)1 << (31 + wanted))) >> (32 + wanted);
+        if (wide > limit || wide < -limit) { return 0; }
+        delta = (int32_t)wide;
+    }
     int16_t *master = (int16_t *)u->master + c;
-    const int32_t fine = *master - ((high + (1 << (right - 1))) >> right);
+    const int32_t fine = *master - delta;
     *bias += (fine + 32768) >> 16;
     *master = (int16_t)fine;  // what is left is the low half
     return 1;
