@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests import nets
@@ -181,6 +181,7 @@ def largest_gap(pieces: list[Lifetime], placed: dict[str, int], node: int, arena
 
 
 @given(pieces_strategy(), st.integers(0, NODES - 1), st.integers(0, 80), st.integers(1, 3000))
+@example([Lifetime("t0", 2, 0, 0)], 1, 1, 1)  # the gap is no whole word, but larger than the scratch
 @settings(max_examples=200, deadline=None)
 def test_a_scratch_grows_into_the_largest_gap_and_nothing_else_moves(
     others: list[Lifetime], node: int, least: int, wanted: int

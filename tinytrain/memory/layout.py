@@ -65,9 +65,10 @@ def _grow(name: str, wanted: int, pieces: list[Lifetime], placed: dict[str, int]
     starts = [*(placed[piece.name] for piece in alive), arena]
     gaps = [(min((start for start in starts if start >= end), default=end) - end, -end) for end in ends]
     size, end = max(gaps)
+    size -= size % ALIGNMENT
     if size > scratch.nbytes:
         placed[name] = -end
-        pieces[index] = replace(scratch, nbytes=min(wanted, size // ALIGNMENT * ALIGNMENT))
+        pieces[index] = replace(scratch, nbytes=min(wanted, size))
 
 
 def lower_bound(pieces: list[Lifetime], nodes: int) -> tuple[int, int]:

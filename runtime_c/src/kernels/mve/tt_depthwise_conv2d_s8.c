@@ -8,8 +8,6 @@
 // requantized together.
 //
 // Cells and the kernels of 16 channels lie in scratch, in the part of y that is written later, or on the stack.
-#include <stddef.h>
-
 #include "tinytrain/kernels/depthwise_conv2d.h"
 #include "tinytrain/mve.h"
 #include "tinytrain/window.h"
@@ -307,7 +305,7 @@ TT_ALWAYS_INLINE static inline void store_small(const area *r, const group *g, i
         "bne 1b"                                                                                                       \
         : [first] "=&w"(first), [second] "=&w"(second), [other] "=&w"(other), [at0] "+w"(at0), [at1] "+w"(at1),        \
           [at2] "+w"(at2), [at3] "+w"(at3), [y] "+r"(to)                                                               \
-        : [quad] "r"(&g->quad), [constants] "r"(&constants), [y_end] "r"(y_end), [weights] "i"(offsetof(group, weights)) \
+        : [quad] "r"(&g->quad), [constants] "r"(&constants), [y_end] "r"(y_end), [weights] "i"(sizeof(tt_quad))         \
         : "r0", "r1", "r2", "r4", "r6", "r8", "r10", "r12", "lr", "cc", "memory")
 
 // Rows of at least two pixels of kernels of three or four vectors; a stride of one or two.
