@@ -17,36 +17,19 @@ from tinytrain.ops import windows
 from tinytrain.ops.operator import (
     Evaluation,
     KernelCall,
-    Operator,
-    Ref,
-    Scratch,
     exponent_args,
     kernel_for,
     operator,
     own_exponent,
-    refuse,
 )
-from tinytrain.ops.rescale import clamp_args, clamped, corners, masked_where_clamped, require_same_scale
+from tinytrain.ops.pooling import Pool2d, PoolGradient, gradient_args, window_attrs
+from tinytrain.ops.rescale import clamped, corners, masked_where_clamped
 from tinytrain.ops.training import TrainingBuilder
-
-MOST_CELLS = 65535  # of a window: sums of so many int8 values, or int16 gradients, fit 32 bits
 
 
 @operator("average_pool2d")
-class AveragePool2d(Operator):
-    def channel_axes(self, graph: Graph, node: Node) -> list[list[tuple[str, int]]]:
-        return [[(node.inputs[0], 2), (node.outputs[0], 2)]]
-
-    def infer(self, graph: Graph, node: Node) -> list[tuple[tuple[int, ...], str]]:
-        shape, kernel = graph[node.inputs[0]].shape, node.attrs["kernel"]
-        if len(shape) != 3:
-            raise refuse(node, f"x {list(shape)} is not an image [H, W, C]")
-        size = windows.output_size(node, shape, kernel)
-        if kernel[0] * kernel[1] > MOST_CELLS:
-            raise refuse(node, f"a {kernel[0]} x {kernel[1]} window holds more than {MOST_CELLS} cells")
-        windows.cells_inside(node, shape, kernel)
-        require_same_scale(graph, node)
-        return [((*size, shape[2]), "int8")]
+class AveragePool2d(Pool2d):
+    most_cells = 65535  # sums of so many int8 values, or int16 gradients, fit 32 bits
 
     def reference(self, run: Evaluation, node: Node, *inputs: np.ndarray) -> list[np.ndarray]:
         (x,) = inputs
@@ -69,23 +52,14 @@ class AveragePool2d(Operator):
             return [None]
         graph, shape, kernel = build.graph, build.graph[node.inputs[0]].shape, node.attrs["kernel"]
         gy = masked_where_clamped(build, node, gy, corners(graph, node.inputs[0]))
-        attrs = {key: node.attrs[key] for key in ("kernel", "strides", "padding") if key in node.attrs}
         exponent = None
         # 8 bits are too few for a second rounding under the same exponent
         if graph[gy].dtype == "int16" and not windows.windows_overlap(node, graph[gy].shape, kernel):
             old = graph[gy].exponent
             assert old is not None
             exponent = old.shifted(-shared_bits(node, shape))
-        return [build.gradient("average_pool2d_gradient", node, "gx", [gy], exponent=exponent, x_shape=shape, **attrs)]
-
-    def lower(self, graph: Graph, node: Node) -> KernelCall:
-        require_same_scale(graph, node)
-        x, y = graph[node.inputs[0]], graph[node.outputs[0]]
-        args = {
-            "x": Ref(x.name), "y": Ref(y.name), "channels": x.shape[2],
-            **windows.window_args(node, x.shape, y.shape, node.attrs["kernel"]), **clamp_args(node),
-        }  # fmt: skip
-        return KernelCall("tt_average_pool2d_s8", args)
+        attrs = {"x_shape": shape, **window_attrs(node)}
+        return [build.gradient("average_pool2d_gradient", node, "gx", [gy], exponent=exponent, **attrs)]
 
 
 def shared_bits(node: Node, shape: tuple[int, ...]) -> int:
@@ -94,15 +68,12 @@ def shared_bits(node: Node, shape: tuple[int, ...]) -> int:
 
 
 @operator("average_pool2d_gradient")
-class AveragePool2dGradient(Operator):
+class AveragePool2dGradient(PoolGradient):
     """gx [H, W, C] = sum of gy / cells over the windows a cell lies in: input gy [OH, OW, C], attribute x_shape.
 
     Each gy is first scaled by a factor round(2^(15+k) / cells) / 2^15. Where no windows overlap that is all for int16
     mantissas, and gx's exponent is gy's less k; otherwise the sums get a delayed exponent.
     """
-
-    def infer(self, graph: Graph, node: Node) -> list[tuple[tuple[int, ...], str]]:
-        return [(node.attrs["x_shape"], graph[node.inputs[0]].dtype)]
 
     def reference(self, run: Evaluation, node: Node, *inputs: np.ndarray) -> list[np.ndarray]:
         (gy,) = inputs
@@ -127,14 +98,9 @@ class AveragePool2dGradient(Operator):
     def lower(self, graph: Graph, node: Node) -> KernelCall:
         gy, gx = graph[node.inputs[0]], graph[node.outputs[0]]
         assert gy.exponent is not None
-        kernel, k = node.attrs["kernel"], shared_bits(node, gx.shape)
+        k = shared_bits(node, gx.shape)
         args = {
-            "gy": Ref(gy.name), "gx": Ref(gx.name), "scratch": Scratch(), "channels": gx.shape[2],
-            **windows.window_args(node, gx.shape, gy.shape, kernel), "one": 1 << (15 + k),
+            **gradient_args(graph, node), "one": 1 << (15 + k),
             **exponent_args("gy", gy.exponent.shifted(-k - am.spare_bits(gy.dtype))),
-            "gx_exponent": own_exponent(graph, node),
         }  # fmt: skip
         return KernelCall(kernel_for(gx, "tt_average_pool2d_gradient"), args)
-
-    def scratch(self, graph: Graph, node: Node) -> int:
-        return 4 * node.attrs["x_shape"][2]  # the sums of one pixel

@@ -20,33 +20,20 @@ from tinytrain.ops.operator import (
     KernelCall,
     Operator,
     Ref,
-    Scratch,
     exponent_args,
     kernel_for,
     operator,
     own_exponent,
-    refuse,
 )
-from tinytrain.ops.rescale import clamp_args, clamped, corners, masked_where_clamped, require_same_scale
+from tinytrain.ops.pooling import Pool2d, PoolGradient, gradient_args, window_attrs
+from tinytrain.ops.rescale import clamped, corners, masked_where_clamped
 from tinytrain.ops.training import TrainingBuilder
 
 PADDING = -129  # below every int8
 
 
 @operator("max_pool2d")
-class MaxPool2d(Operator):
-    def channel_axes(self, graph: Graph, node: Node) -> list[list[tuple[str, int]]]:
-        return [[(node.inputs[0], 2), (node.outputs[0], 2)]]
-
-    def infer(self, graph: Graph, node: Node) -> list[tuple[tuple[int, ...], str]]:
-        shape, kernel = graph[node.inputs[0]].shape, node.attrs["kernel"]
-        if len(shape) != 3:
-            raise refuse(node, f"x {list(shape)} is not an image [H, W, C]")
-        size = windows.output_size(node, shape, kernel)
-        windows.cells_inside(node, shape, kernel)
-        require_same_scale(graph, node)
-        return [((*size, shape[2]), "int8")]
-
+class MaxPool2d(Pool2d):
     def reference(self, run: Evaluation, node: Node, *inputs: np.ndarray) -> list[np.ndarray]:
         patches = windows.patches(node, inputs[0].astype(np.int64), node.attrs["kernel"], PADDING)
         return [clamped(patches.max(axis=(2, 3)), node)]
@@ -68,23 +55,14 @@ class MaxPool2d(Operator):
                 fix="train only layers behind it",
             )
         gy = masked_where_clamped(build, node, gy, corners(graph, x))
-        attrs = {key: node.attrs[key] for key in ("kernel", "strides", "padding") if key in node.attrs}
+        attrs = window_attrs(node)
         winner = f"{node.outputs[0]}.winner"
         origin = node.origin or node.name
         build.save(x, Node("max_pool2d_winner", winner, (x,), (winner,), attrs, origin), Role.MASK)
         overlap = windows.windows_overlap(node, graph[gy].shape, kernel)
         exponent = None if overlap else graph[gy].exponent
-        attrs["x_shape"] = graph[x].shape
+        attrs = {"x_shape": graph[x].shape, **attrs}
         return [build.gradient("max_pool2d_gradient", node, "gx", [gy, winner], exponent=exponent, **attrs)]
-
-    def lower(self, graph: Graph, node: Node) -> KernelCall:
-        require_same_scale(graph, node)
-        x, y = graph[node.inputs[0]], graph[node.outputs[0]]
-        args = {
-            "x": Ref(x.name), "y": Ref(y.name), "channels": x.shape[2],
-            **windows.window_args(node, x.shape, y.shape, node.attrs["kernel"]), **clamp_args(node),
-        }  # fmt: skip
-        return KernelCall("tt_max_pool2d_s8", args)
 
 
 @operator("max_pool2d_winner")
@@ -110,14 +88,11 @@ class MaxPool2dWinner(Operator):
 
 
 @operator("max_pool2d_gradient")
-class MaxPool2dGradient(Operator):
+class MaxPool2dGradient(PoolGradient):
     """gx [H, W, C] = sum of gy over the windows a cell won: inputs (gy, winner), attribute x_shape.
 
     Where no windows overlap the gradients only move, and gx has gy's exponent; otherwise sums get a delayed one.
     """
-
-    def infer(self, graph: Graph, node: Node) -> list[tuple[tuple[int, ...], str]]:
-        return [(node.attrs["x_shape"], graph[node.inputs[0]].dtype)]
 
     def reference(self, run: Evaluation, node: Node, *inputs: np.ndarray) -> list[np.ndarray]:
         gy, winner = inputs
@@ -131,13 +106,5 @@ class MaxPool2dGradient(Operator):
     def lower(self, graph: Graph, node: Node) -> KernelCall:
         gy, winner = graph.ins(node)
         gx = graph[node.outputs[0]]
-        args = {
-            "gy": Ref(gy.name), "winner": Ref(winner.name), "gx": Ref(gx.name), "scratch": Scratch(),
-            "channels": gx.shape[2], **windows.window_args(node, gx.shape, gy.shape, node.attrs["kernel"]),
-            **exponent_args("gy", gy.exponent),
-            "gx_exponent": own_exponent(graph, node),
-        }  # fmt: skip
+        args = {**gradient_args(graph, node), "winner": Ref(winner.name), **exponent_args("gy", gy.exponent)}
         return KernelCall(kernel_for(gx, "tt_max_pool2d_gradient"), args)
-
-    def scratch(self, graph: Graph, node: Node) -> int:
-        return 4 * node.attrs["x_shape"][2]  # the sums of one pixel

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-#include "tinytrain/gradient.h"
+#include "tinytrain/gradients/pool2d_gradient.h"
 #include "tinytrain/kernels/max_pool2d.h"
 #include "tinytrain/window.h"
 
@@ -28,20 +28,15 @@ static inline void gather(const tt_max_pool2d_gradient_args *a, int32_t py, int3
 }
 
 static inline void tt_max_pool2d_gradient(const tt_max_pool2d_gradient_args *a) {
-    const int32_t sums_exponent = tt_exponent_of(a->gy_exponent, a->gy_exponent_offset);
-    const tt_rounding none = {0, 0};
-    const tt_rounding rounding = a->gx_exponent != 0 ? tt_gradient_begin(a->gx_exponent, sums_exponent) : none;
-    uint64_t largest = 0;
-    tt_mantissa *gx = a->gx;
+    tt_pooled pooled = tt_pooled_begin(a->gx_exponent, tt_exponent_of(a->gy_exponent, a->gy_exponent_offset));
     int32_t index = 0;
     for (int32_t py = 0; py < a->window.x_height; py++) {
         for (int32_t px = 0; px < a->window.x_width; px++, index += a->channels) {
             gather(a, py, px);
-            const uint64_t magnitude = tt_store_mantissas(&rounding, a->scratch, a->channels, index, gx + index);
-            if (magnitude > largest) { largest = magnitude; }
+            tt_pooled_store(&pooled, a->scratch, a->channels, index, a->gx);
         }
     }
-    if (a->gx_exponent != 0) { tt_exponent_end(a->gx_exponent, largest, sums_exponent); }
+    tt_pooled_end(&pooled);
 }
 
 #endif
