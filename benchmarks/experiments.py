@@ -5,8 +5,8 @@ python benchmarks/experiments.py [--list] [--only PATTERN ...] [--seeds N] [--jo
 python benchmarks/experiments.py --only PATTERN --rates 0.01,0.02,0.04 [--epochs N]
 
 Each finished run, one experiment with one seed, is a file in benchmarks/results/learning; it is not repeated unless the
-experiment has changed, or with --fresh. A run that was interrupted goes on from its last epoch. --rates tries learning
-rates with the first seed and stores nothing.
+experiment has changed, or with --fresh; only its bytes are those of today's kernels. A run that was interrupted goes on
+from its last epoch. --rates tries learning rates with the first seed and stores nothing.
 """
 
 from __future__ import annotations
@@ -93,6 +93,8 @@ def main() -> None:
         store = Store(options.seeds, fresh=options.fresh)
         if not options.tables:
             run_all(chosen, store, options.jobs)
+        for each in chosen:
+            store.account(each)
         publish("learning", tables({each.name: each for each in experiments()}, store))
 
 

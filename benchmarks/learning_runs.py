@@ -84,11 +84,26 @@ class Store:
             "experiment": asdict(experiment), "seed": run.seed, "run": run.as_dict(), "sram": task.sram(),
             "classes": task.classes, "trained": len(task.train.y), "evaluated": len(task.test.y),
         }  # fmt: skip
-        path = self.path(experiment, run.seed)
+        self._write(experiment, run.seed, document)
+
+    def _write(self, experiment: Experiment, seed: int, document: Mapping[str, Any]) -> None:
+        path = self.path(experiment, seed)
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_suffix(".partial")
         fresh.write_text(json.dumps(document, indent=1) + "\n")
         os.replace(fresh, path)
+
+    def account(self, experiment: Experiment) -> None:
+        """Bring the bytes of stored runs up to date: the arena depends on kernels' scratch, learning does not."""
+        stored = [seed for seed in self.seeds if self.load(experiment, seed) is not None]
+        if not stored:
+            return
+        prepare(experiment.data)
+        sram = task_of(experiment).sram()
+        for seed in stored:
+            document = self.load(experiment, seed)
+            if document is not None and document["sram"] != sram:
+                self._write(experiment, seed, {**document, "sram": sram})
 
     def missing(self, experiment: Experiment) -> list[int]:
         return [seed for seed in self.seeds if self.fresh or self.load(experiment, seed) is None]
