@@ -42,19 +42,23 @@ static inline void tt_set_channel(tt_channel *c, const tt_output *o, int32_t cha
     c->right = right;
 }
 
-// An output before its clamp. Below zero ties go away from zero: one less is added. The total's sign will do: where it
+// The output of twice a total. Below zero ties go away from zero: one less is added. The total's sign will do: where it
 // is negative and t is 0, both addends round to the same.
-static inline int32_t tt_unclamped(const tt_channel *c, int32_t sum) {
-    int32_t twice_total, t;
-    __asm__("qdadd %0, %1, %2" : "=r"(twice_total) : "r"(c->twice_bias), "r"(sum));
+//
+// Where the clamp leaves no value below the zero point, this one less can be left out: of a negative total t is not
+// positive, so that floor((t + 2^(right - 1)) / 2^right) is not either. With it or without, what is clamped is the zero
+// point at most, and becomes the clamp's lower bound.
+static inline int8_t tt_output_of_twice(const tt_channel *c, int32_t twice_total) {
+    int32_t t, y;
     __asm__("smmlar %0, %1, %2, %3" : "=r"(t) : "r"(twice_total), "r"(c->multiplier), "r"(c->addend));
-    return (t + (twice_total >> 31)) >> c->right;
+    __asm__("ssat %0, #8, %1" : "=r"(y) : "r"((t + (twice_total >> 31)) >> c->right));
+    return (int8_t)y;
 }
 
 static inline int8_t tt_fast_output(const tt_channel *c, int32_t sum) {
-    int32_t y;
-    __asm__("ssat %0, #8, %1" : "=r"(y) : "r"(tt_unclamped(c, sum)));
-    return (int8_t)y;
+    int32_t twice_total;
+    __asm__("qdadd %0, %1, %2" : "=r"(twice_total) : "r"(c->twice_bias), "r"(sum));
+    return tt_output_of_twice(c, twice_total);
 }
 
 // The same for four sums in registers of an asm statement, by the names of its operands: a to d hold the words of a

@@ -1,13 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 // tt_conv2d_s8: a tile of output pixels at a time. The inputs of each, less the zero point, are laid out as int16, four
 // pixels side by side; then the weights of two output channels after the other. Each step of the inner loop multiplies
-// pairs of inputs of four pixels with those of two channels: 16 products of 6 words. Padded cells are zeros.
+// pairs of inputs of four pixels with those of two channels: 16 products of 6 words. Padded cells are zeros. Pixels or
+// weights, whichever are fewer, are doubled, so that sums are twice what they should be: as requantization wants them.
 #include "tinytrain/dsp.h"
 #include "tinytrain/dsp_output.h"
 #include "tinytrain/kernels/conv2d.h"
 #include "tinytrain/window.h"
 
-enum { PIXELS = 4, CHANNELS = 2, FEWEST_INPUTS = 8, LOCAL_WORDS = 96, CHANNEL_BYTES = CHANNELS * 16 };
+enum { PIXELS = 4, CHANNELS = 2, LOCAL_WORDS = 96, PAIR_BYTES = 44, UNROLLED_PAIRS = 16 };
+
+// How two channels' sums become outputs, and where four pixels' end.
+typedef struct two_outputs {
+    struct {
+        int32_t multiplier, addend;
+    } scale[CHANNELS];
+    int32_t right[CHANNELS];
+    int32_t last;           // bytes from an output of the first pixel to that of the fourth
+    const uint32_t *x_end;  // of the groups of four pixels
+} two_outputs;
 
 typedef struct work {
     const tt_conv2d_s8_args *args;
@@ -17,9 +28,10 @@ typedef struct work {
     int32_t inputs;      // of one output
     int32_t words;       // half as many, rounded up to an even number: of an expanded pixel
     int32_t contiguous;  // bytes of x, where the inputs of an output follow those of the one before; else 0
-    uint32_t *weights;   // [words, CHANNELS] pairs
-    tt_channel *channels;  // [CHANNELS], behind the weights
+    int32_t twice_pixels, twice_weights;  // whether these are doubled: one of them, or, where sums might pass 32 bits, none
+    uint32_t *weights;   // [words, CHANNELS] pairs, and behind them two_outputs
     uint32_t *pixels;    // [words, PIXELS] pairs, groups of pixels; then [words] of each that is left
+    tt_channel channels[CHANNELS];
 } work;
 
 static void fill(int8_t *to, int8_t value, int32_t count) {
@@ -83,22 +95,54 @@ TT_INNER_LOOP static void gather(const tt_conv2d_s8_args *a, int32_t pixel, int3
     }
 }
 
+#define PLAIN(pair)
+#define TWICE(pair) "sadd16 " #pair ", " #pair ", " #pair "\n\t"
+
+// Pairs of four inputs of four pixels: the even ones, then the odd ones.
+#define EXPAND_FOUR(LENGTH)                          \
+    "1:\t"                                           \
+    "ldr r5, [%[x], %[pitch]]\n\t"                   \
+    "ldr r6, [%[x], %[pitch], lsl #1]\n\t"           \
+    "ldr r7, [%[x], %[last]]\n\t"                    \
+    "ldr r4, [%[x]], #4\n\t"                         \
+    "sxtab16 r8, %[zero], r4\n\t" LENGTH(r8)         \
+    "sxtab16 r9, %[zero], r5\n\t" LENGTH(r9)         \
+    "sxtab16 r10, %[zero], r6\n\t" LENGTH(r10)       \
+    "sxtab16 r11, %[zero], r7\n\t" LENGTH(r11)       \
+    "stm %[to]!, {r8-r11}\n\t"                       \
+    "sxtab16 r4, %[zero], r4, ror #8\n\t" LENGTH(r4) \
+    "sxtab16 r5, %[zero], r5, ror #8\n\t" LENGTH(r5) \
+    "sxtab16 r6, %[zero], r6, ror #8\n\t" LENGTH(r6) \
+    "sxtab16 r7, %[zero], r7, ror #8\n\t" LENGTH(r7) \
+    "stm %[to]!, {r4-r7}\n\t"                        \
+    "cmp %[x], %[end]\n\t"                           \
+    "bne 1b"
+#define EXPAND_PIXELS(words)                                                                            \
+    __asm__ volatile(words                                                                              \
+                     : [x] "+&r"(x), [to] "+&r"(to)                                                     \
+                     : [pitch] "r"(pitch), [last] "r"(3 * pitch), [zero] "r"(minus_zero), [end] "r"(end) \
+                     : "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "cc", "memory")
+
 // Four pixels, `count` inputs each, `pitch` bytes apart.
-TT_INNER_LOOP static void expand_four(const int8_t *x, int32_t pitch, int32_t count, uint32_t minus_zero, uint32_t *to) {
-    const int8_t *x1 = x + pitch, *x2 = x1 + pitch, *x3 = x2 + pitch;
-    for (const int8_t *end = x + count; x != end; x += 4, x1 += 4, x2 += 4, x3 += 4, to += 8) {
-        const uint32_t b0 = tt_load_bytes(x), b1 = tt_load_bytes(x1), b2 = tt_load_bytes(x2), b3 = tt_load_bytes(x3);
-        tt_store_two(to, 0, tt_add_even_pair(minus_zero, b0), tt_add_even_pair(minus_zero, b1));
-        tt_store_two(to, 1, tt_add_even_pair(minus_zero, b2), tt_add_even_pair(minus_zero, b3));
-        tt_store_two(to, 2, tt_add_odd_pair(minus_zero, b0), tt_add_odd_pair(minus_zero, b1));
-        tt_store_two(to, 3, tt_add_odd_pair(minus_zero, b2), tt_add_odd_pair(minus_zero, b3));
+TT_INNER_LOOP static void expand_four(const int8_t *x, int32_t pitch, int32_t count, uint32_t minus_zero, int32_t twice,
+                                      uint32_t *to) {
+    const int8_t *end = x + count;
+    if (twice) {
+        EXPAND_PIXELS(EXPAND_FOUR(TWICE));
+    } else {
+        EXPAND_PIXELS(EXPAND_FOUR(PLAIN));
     }
 }
 
-TT_INNER_LOOP static void expand_one(const int8_t *x, int32_t count, uint32_t minus_zero, uint32_t *to) {
+TT_INNER_LOOP static void expand_one(const int8_t *x, int32_t count, uint32_t minus_zero, int32_t twice, uint32_t *to) {
     for (const int8_t *end = x + count; x != end; x += 4, to += 2) {
         const uint32_t bytes = tt_load_bytes(x);
-        tt_store_two(to, 0, tt_add_even_pair(minus_zero, bytes), tt_add_odd_pair(minus_zero, bytes));
+        uint32_t even = tt_add_even_pair(minus_zero, bytes), odd = tt_add_odd_pair(minus_zero, bytes);
+        if (twice) {
+            even = tt_add_pairs(even, even);
+            odd = tt_add_pairs(odd, odd);
+        }
+        tt_store_two(to, 0, even, odd);
     }
 }
 
@@ -119,60 +163,60 @@ TT_INNER_LOOP static void expand_pixels(const work *k, int32_t first, int32_t co
             x = room;
         }
         if (step == PIXELS) {
-            expand_four(x, pitch, row, minus_zero, to);
+            expand_four(x, pitch, row, minus_zero, k->twice_pixels, to);
         } else {
-            expand_one(x, row, minus_zero, to);
+            expand_one(x, row, minus_zero, k->twice_pixels, to);
         }
+    }
+}
+
+// Weights of four inputs of both channels: the even pairs, then the odd ones.
+#define EXPAND_WORD(LENGTH)                   \
+    "ldr r12, [%[w0]], #4\n\t"                \
+    "ldr lr, [%[w1]], #4\n\t"                 \
+    "sxtb16 r4, r12\n\t" LENGTH(r4)           \
+    "sxtb16 r5, lr\n\t" LENGTH(r5)            \
+    "sxtb16 r12, r12, ror #8\n\t" LENGTH(r12) \
+    "sxtb16 lr, lr, ror #8\n\t" LENGTH(lr)    \
+    "stm %[to]!, {r4, r5, r12, lr}\n\t"
+#define EXPAND_WEIGHTS(words)                                             \
+    __asm__ volatile(words                                                \
+                     : [w0] "+&r"(w0), [w1] "+&r"(w1), [to] "+&r"(to)     \
+                     :                                                    \
+                     : "r4", "r5", "r12", "lr", "memory")
+#define EXPAND_WORDS(LENGTH)                                                         \
+    if ((count & 4) != 0) { EXPAND_WEIGHTS(EXPAND_WORD(LENGTH)); }                   \
+    while (to != end) { EXPAND_WEIGHTS(EXPAND_WORD(LENGTH) EXPAND_WORD(LENGTH)); }
+
+// Weights of `count` inputs of both channels, a multiple of 4, from a multiple of 4 on.
+TT_INNER_LOOP static void expand_words(const int8_t *w0, const int8_t *w1, int32_t count, int32_t twice, uint32_t *to) {
+    const uint32_t *end = to + count;
+    if (twice) {
+        EXPAND_WORDS(TWICE)
+    } else {
+        EXPAND_WORDS(PLAIN)
     }
 }
 
 // The weight of input i of a channel of the two.
-static void put_weight(uint32_t *weights, int32_t i, int32_t channel, int8_t weight) {
+static void put_weight(uint32_t *weights, int32_t i, int32_t channel, int32_t weight) {
     int16_t *elements = (int16_t *)weights;
-    elements[(i & ~3) * 2 + (i & 1) * 4 + 2 * channel + ((i >> 1) & 1)] = weight;
-}
-
-// Weights of four inputs of both channels.
-#define EXPAND_WORD                      \
-    "ldr %[a], [%[w0]], #4\n\t"          \
-    "ldr %[b], [%[w1]], #4\n\t"          \
-    "sxtb16 %[even0], %[a]\n\t"          \
-    "sxtb16 %[even1], %[b]\n\t"          \
-    "strd %[even0], %[even1], [%[to]], #8\n\t" \
-    "sxtb16 %[a], %[a], ror #8\n\t"      \
-    "sxtb16 %[b], %[b], ror #8\n\t"      \
-    "strd %[a], %[b], [%[to]], #8\n\t"
-#define EXPAND(words)                                                                                       \
-    __asm__ volatile(words                                                                                  \
-                     : [w0] "+&r"(w0), [w1] "+&r"(w1), [to] "+&r"(to), [a] "=&r"(a), [b] "=&r"(b),          \
-                       [even0] "=&r"(even0), [even1] "=&r"(even1)                                           \
-                     :                                                                                      \
-                     : "memory")
-
-// Weights of `count` inputs of both channels, a multiple of 4, from a multiple of 4 on.
-TT_INNER_LOOP static void expand_words(const int8_t *w0, const int8_t *w1, int32_t count, uint32_t *to) {
-    uint32_t a, b, even0, even1;
-    if ((count & 4) != 0) { EXPAND(EXPAND_WORD); }
-    if ((count & 8) != 0) { EXPAND(EXPAND_WORD EXPAND_WORD); }
-    for (const uint32_t *end = to + (count & ~15); to != end;) {
-        EXPAND(EXPAND_WORD EXPAND_WORD EXPAND_WORD EXPAND_WORD);
-    }
+    elements[(i & ~3) * 2 + (i & 1) * 4 + 2 * channel + ((i >> 1) & 1)] = (int16_t)weight;
 }
 
 // Weights of any inputs.
-TT_INNER_LOOP static void expand_weights(const int8_t *w0, const int8_t *w1, int32_t first, int32_t end, uint32_t *to) {
-    int32_t i = first;
+TT_INNER_LOOP static void expand_weights(const work *k, const int8_t *w0, const int8_t *w1, int32_t first, int32_t end) {
     w0 -= first;
     w1 -= first;
-    while (i < end) {
+    for (int32_t i = first; i < end;) {
         if ((i & 3) == 0 && i + 4 <= end) {
             const int32_t count = (end - i) & ~3;
-            expand_words(w0 + i, w1 + i, count, to + i);
+            expand_words(w0 + i, w1 + i, count, k->twice_weights, k->weights + i);
             i += count;
             continue;
         }
-        put_weight(to, i, 0, w0[i]);
-        put_weight(to, i, 1, w1[i]);
+        put_weight(k->weights, i, 0, w0[i] * (1 + k->twice_weights));
+        put_weight(k->weights, i, 1, w1[i] * (1 + k->twice_weights));
         i++;
     }
 }
@@ -186,20 +230,18 @@ static void expand_block(const work *k, const tt_weight_block *block, int32_t co
     const int32_t size = k->cells * block->ci_count;
     const int8_t *w0 = block->weights + (co - block->co_start) * size, *w1 = channels == CHANNELS ? w0 + size : w0;
     if (size == k->inputs) {
-        const int32_t whole = size & ~3;
-        expand_words(w0, w1, whole, k->weights);
-        if (whole < size) { expand_weights(w0 + whole, w1 + whole, whole, size, k->weights); }
+        expand_weights(k, w0, w1, 0, size);
         return;
     }
     for (int32_t first = block->ci_start; first < k->inputs; first += k->args->x_channels) {
-        expand_weights(w0, w1, first, first + block->ci_count, k->weights);
+        expand_weights(k, w0, w1, first, first + block->ci_count);
         w0 += block->ci_count;
         w1 += block->ci_count;
     }
 }
 
 // Channels co and, where it lies in the same blocks, co + 1; how many. Of one channel all is laid out twice.
-TT_INNER_LOOP static int32_t expand_channels(const work *k, int32_t co) {
+TT_INNER_LOOP static int32_t expand_channels(work *k, int32_t co) {
     const tt_weight_block *block = k->args->blocks, *end = block + k->args->block_count;
     int32_t count = tt_min(CHANNELS, k->args->y_channels - co);
     for (int32_t i = k->inputs & ~3; i < 2 * k->words; i += 4) {
@@ -208,7 +250,7 @@ TT_INNER_LOOP static int32_t expand_channels(const work *k, int32_t co) {
     }
     if (k->whole != 0) {
         const int8_t *w = k->whole + co * k->inputs;
-        expand_words(w, w + (count - 1) * k->inputs, k->inputs, k->weights);
+        expand_words(w, w + (count - 1) * k->inputs, k->inputs, k->twice_weights, k->weights);
     } else {
         for (; block != end; block++) {
             if (holds(block, co) != holds(block, co + 1)) { count = 1; }
@@ -222,75 +264,97 @@ TT_INNER_LOOP static int32_t expand_channels(const work *k, int32_t co) {
     return count;
 }
 
-// Pairs of inputs of four pixels with those of both channels. MAC: an instruction that sets its sum to two products, or
-// adds them to it.
-#define SET(sum, x, w) "smuad %[" #sum "], %[" #x "], %[" #w "]\n\t"
-#define ADD(sum, x, w) "smlad %[" #sum "], %[" #x "], %[" #w "], %[" #sum "]\n\t"
-#define PAIRS(MAC)                                                                 \
-    "ldrd %[w0], %[w1], [%[w]], #8\n\t"                                            \
-    "ldrd %[x0], %[x1], [%[x]], #8\n\t"                                            \
-    MAC(s0, x0, w0) MAC(s4, x0, w1) MAC(s1, x1, w0) MAC(s5, x1, w1)                \
-    "ldrd %[x0], %[x1], [%[x]], #8\n\t"                                            \
-    MAC(s2, x0, w0) MAC(s6, x0, w1) MAC(s3, x1, w0) MAC(s7, x1, w1)
-#define UNIT PAIRS(ADD) PAIRS(ADD) PAIRS(ADD) PAIRS(ADD)
-
-// All the inputs of four pixels, whose number is a multiple of 4. No register is left for what comes after the first
-// 4: doubled, `more` says by its sign that no other 4 make a unit with them, then by its carry that the number of units
-// left is odd, or, where it is zero, that none is left.
-#define FOUR_PIXELS                                                                                     \
-    PAIRS(SET) PAIRS(ADD)                                                                               \
-    "ldr %[x0], %[more]\n\t"                                                                            \
-    "lsls %[x0], %[x0], #1\n\t"                                                                         \
-    "bmi 5f\n\t" PAIRS(ADD) PAIRS(ADD)                                                                  \
-    "5:\t"                                                                                              \
-    "bcs 2f\n\t"                                                                                        \
-    "beq 3f\n"                                                                                          \
-    "1:\t" UNIT                                                                                         \
-    "2:\t" UNIT                                                                                         \
-    "ldr %[x0], %[w_end]\n\t"                                                                           \
-    "cmp %[w], %[x0]\n\t"                                                                               \
-    "bne 1b\n"                                                                                          \
-    "3:\t"
-
-// Their outputs, by the two channels behind the weights; x0 is where those of the first pixel go.
-#define STORE(s0, s1, s2, s3, advance)                                                                  \
-    "strb %[" #s1 "], [%[x0], %[x1]]\n\t"                                                               \
-    "strb %[" #s2 "], [%[x0], %[x1], lsl #1]\n\t"                                                       \
-    "strb %[" #s3 "], [%[x0], %[w0]]\n\t"                                                               \
-    "strb %[" #s0 "], [%[x0]], #" #advance "\n\t"
-#define EIGHT_OUTPUTS                                                                                   \
-    "ldrd %[w0], %[w1], [%[w]]\n\t"                                                                     \
-    "ldrd %[x0], %[x1], [%[w], #8]\n\t" TT_OUTPUTS(s0, s1, s2, s3, w0, w1, x0, x1)                      \
-    "ldrd %[w0], %[w1], [%[w], #16]\n\t"                                                                \
-    "ldrd %[x0], %[x1], [%[w], #24]\n\t" TT_OUTPUTS(s4, s5, s6, s7, w0, w1, x0, x1)                     \
-    "ldrd %[x0], %[x1], %[to]\n\t"                                                                      \
-    "ldrd %[w0], %[w1], %[last]\n\t" STORE(s0, s1, s2, s3, 1) STORE(s4, s5, s6, s7, -1)                 \
-    "add %[x0], %[x0], %[x1], lsl #2\n\t"                                                               \
-    "str %[x0], %[to]\n\t"
+// Pairs of inputs of four pixels with those of both channels, added to the sums of the first channel (r4 to r7) and of
+// the second (r8 to r11). FROM: what a sum is before.
+#define PAIR(FROM)                                      \
+    "ldrd r2, r3, [%[w]], #8\n\t"                       \
+    "ldrd r12, lr, [%[x]], #8\n\t"                      \
+    "smlad r4, r12, r2, " FROM(r4, r7) "\n\t"           \
+    "smlad r8, r12, r3, " FROM(r8, r11) "\n\t"          \
+    "smlad r5, lr, r2, " FROM(r5, r7) "\n\t"            \
+    "smlad r9, lr, r3, " FROM(r9, r11) "\n\t"           \
+    "ldrd r12, lr, [%[x]], #8\n\t"                      \
+    "smlad r6, r12, r2, " FROM(r6, r7) "\n\t"           \
+    "smlad r10, r12, r3, " FROM(r10, r11) "\n\t"        \
+    "smlad r7, lr, r2, r7\n\t"                          \
+    "smlad r11, lr, r3, r11\n\t"
+#define SUM(sum, bias) #sum
+#define BIAS(sum, bias) #bias
+#define FOUR_PAIRS PAIR(SUM) PAIR(SUM) PAIR(SUM) PAIR(SUM)
+#define EACH(DO, ...) \
+    DO(r4, __VA_ARGS__) DO(r5, __VA_ARGS__) DO(r6, __VA_ARGS__) DO(r7, __VA_ARGS__)
+#define EACH_OF_SECOND(DO, ...) \
+    DO(r8, __VA_ARGS__) DO(r9, __VA_ARGS__) DO(r10, __VA_ARGS__) DO(r11, __VA_ARGS__)
+#define SCALE(s, multiplier, addend) "smmlar " #s ", " #s ", " #multiplier ", " #addend "\n\t"
+#define SCALE_SIGNED(s, multiplier, addend)                         \
+    "smmlar r12, " #s ", " #multiplier ", " #addend "\n\t"          \
+    "add " #s ", r12, " #s ", asr #31\n\t"
+#define SHIFT(s, right) "asr " #s ", " #s ", " #right "\n\t"
+#define SATURATE(s, ...) "ssat " #s ", #8, " #s "\n\t"
 
 // Groups of four pixels up to x_end, two channels whose outputs have the fast form. `step` bytes lie between pixels of y.
-TT_ALWAYS_INLINE static inline void two_channels(const uint32_t *x, const uint32_t *x_end, const uint32_t *weights,
-                                                 int32_t words, int8_t *y, int32_t step) {
+// 8 sums, 4 operands and 2 pointers are all registers there are, so the rest lies on the stack and behind the weights.
+//
+// Sums start with their biases, in the first pair; then a jump into the loop takes what is no whole round of it. Where
+// the clamp leaves no value below the zero point, the sign of a total need not be looked at (tinytrain/dsp_output.h);
+// then w_last is one less than the end of the weights, and what ends the loop also says which way to go.
+TT_ALWAYS_INLINE static inline void two_channels(const work *k, const uint32_t *x, const uint32_t *x_end, int8_t *y) {
+    const tt_channel *c = k->channels;
+    const int32_t step = k->args->y_channels;
+    const uint32_t *const weights = k->weights, *w;
+    two_outputs *outputs = (two_outputs *)(k->weights + CHANNELS * k->words);
+    const uintptr_t w_last = (uintptr_t)outputs - (k->output.low >= k->output.zero_point);
+    uint32_t entry = 1U - PAIR_BYTES * ((uint32_t)(k->words - 1) % UNROLLED_PAIRS);  // before 3; the 1 stands for Thumb
+    struct {
+        int32_t first, second;
+    } bias = {c[0].twice_bias, c[1].twice_bias};
     struct {
         int8_t *y;
         int32_t step;
     } to = {y, step};
-    const struct {
-        int32_t step;  // from the first pixel to the last one
-        const uint32_t *x_end;
-    } last = {3 * step, x_end};
-    const uint32_t half = ((uint32_t)words >> 1) & 1, units = ((uint32_t)words >> 2) + half - 1;
-    const uint32_t *w_end = weights + CHANNELS * words, more = units << 31 | half << 30 | units >> 1;
-    uint32_t w, x0, x1, w0, w1, s0, s1, s2, s3, s4, s5, s6, s7;
-    __asm__ volatile("4:\t"
-                     "ldr %[w], %[weights]\n\t" FOUR_PIXELS EIGHT_OUTPUTS
-                     "cmp %[x], %[w1]\n\t"
-                     "bne 4b"
-                     : [x] "+&r"(x), [w] "=&r"(w), [x0] "=&r"(x0), [x1] "=&r"(x1), [w0] "=&r"(w0), [w1] "=&r"(w1),
-                       [s0] "=&r"(s0), [s1] "=&r"(s1), [s2] "=&r"(s2), [s3] "=&r"(s3), [s4] "=&r"(s4),
-                       [s5] "=&r"(s5), [s6] "=&r"(s6), [s7] "=&r"(s7), [to] "+m"(to)
-                     : [weights] "m"(weights), [w_end] "m"(w_end), [more] "m"(more), [last] "m"(last)
-                     : "cc", "memory");
+    *outputs = (two_outputs){{{c[0].multiplier, c[0].addend}, {c[1].multiplier, c[1].addend}},
+                             {c[0].right, c[1].right}, 3 * step, x_end};
+    __asm__ volatile(
+        "ldr r2, %[entry]\n\t"
+        "adr.w r3, 3f\n\t"
+        "add r2, r3\n\t"
+        "str r2, %[entry]\n"
+        "1:\t"
+        "ldr %[w], %[weights]\n\t"
+        "ldrd r7, r11, %[bias]\n\t" PAIR(BIAS)
+        "ldr pc, %[entry]\n"
+        "2:\t" FOUR_PAIRS FOUR_PAIRS FOUR_PAIRS FOUR_PAIRS
+        "3:\t"
+        "ldr r12, %[w_last]\n\t"
+        "cmp %[w], r12\n\t"
+        "blo.w 2b\n\t"
+        "beq 5f\n\t"
+        "ldm %[w]!, {r2, r3, r12, lr}\n\t" EACH(SCALE, r2, r3) EACH_OF_SECOND(SCALE, r12, lr)
+        "4:\t"
+        "ldm %[w], {r2, r3, r12, lr}\n\t" EACH(SHIFT, r2) EACH_OF_SECOND(SHIFT, r3) EACH(SATURATE,)
+        EACH_OF_SECOND(SATURATE,)
+        "ldrd r2, r3, %[to]\n\t"
+        "strb r5, [r2, r3]\n\t"
+        "strb r6, [r2, r3, lsl #1]\n\t"
+        "strb r7, [r2, r12]\n\t"
+        "strb r4, [r2], #1\n\t"
+        "strb r9, [r2, r3]\n\t"
+        "strb r10, [r2, r3, lsl #1]\n\t"
+        "strb r11, [r2, r12]\n\t"
+        "strb r8, [r2], #-1\n\t"
+        "add r2, r2, r3, lsl #2\n\t"
+        "str r2, %[to]\n\t"
+        "cmp %[x], lr\n\t"
+        "bne.w 1b\n\t"
+        "b 6f\n"
+        "5:\t"
+        "ldrd r2, r3, [%[w]], #8\n\t" EACH(SCALE_SIGNED, r2, r3)
+        "ldrd r2, r3, [%[w]], #8\n\t" EACH_OF_SECOND(SCALE_SIGNED, r2, r3)
+        "b 4b\n"
+        "6:"
+        : [x] "+l"(x), [w] "=&l"(w), [entry] "+m"(entry), [to] "+m"(to)
+        : [weights] "m"(weights), [w_last] "m"(w_last), [bias] "m"(bias)
+        : "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory");
 }
 
 // Sums of four pixels of a channel, then of the other.
@@ -324,8 +388,10 @@ TT_INNER_LOOP static void add_one(const uint32_t *x, const uint32_t *w, const ui
 // `count` outputs of a channel.
 TT_INNER_LOOP static void store_any(const work *k, const tt_channel *c, int32_t co, const int32_t *sums, int8_t *y,
                                     int32_t count) {
+    const int32_t halved = k->twice_pixels + k->twice_weights;
     for (int32_t i = 0; i < count; i++, y += k->args->y_channels) {
-        *y = c->right != 0 ? tt_fast_output(c, sums[i]) : tt_output_of(&k->output, sums[i], co);
+        const int32_t sum = sums[i] >> halved;
+        *y = c->right != 0 ? tt_fast_output(c, sum) : tt_output_of(&k->output, sum, co);
     }
 }
 
@@ -356,7 +422,7 @@ TT_INNER_LOOP static void finish_pixels(const work *k, int32_t co, int32_t count
     }
     if (pixels >= PIXELS) {
         const int32_t done = pixels & ~(PIXELS - 1);
-        two_channels(x, x + done * words, k->weights, words, y, step);
+        two_channels(k, x, x + done * words, y);
         x += done * words;
         y += done * step;
         pixels -= done;
@@ -364,8 +430,8 @@ TT_INNER_LOOP static void finish_pixels(const work *k, int32_t co, int32_t count
     for (; pixels > 0; pixels--, x += words, y += step) {
         int32_t sums[CHANNELS];
         add_one(x, k->weights, x + words, sums);
-        y[0] = tt_fast_output(&k->channels[0], sums[0]);
-        y[1] = tt_fast_output(&k->channels[1], sums[1]);
+        y[0] = tt_output_of_twice(&k->channels[0], k->channels[0].twice_bias + sums[0]);
+        y[1] = tt_output_of_twice(&k->channels[1], k->channels[1].twice_bias + sums[1]);
     }
 }
 
@@ -373,22 +439,32 @@ void tt_conv2d_s8(const void *args) {
     const tt_conv2d_s8_args *a = args;
     const tt_window *win = &a->window;
     const int32_t cells = win->kernel_height * win->kernel_width, pixels = win->y_height * win->y_width;
-    const int32_t inputs = cells * a->x_channels, row = tt_max(FEWEST_INPUTS, (inputs + 3) & ~3);
+    const int32_t inputs = cells * a->x_channels, row = (inputs + 3) & ~3;
     const int same = cells == 1 && win->pad_top == 0 && win->pad_left == 0 && win->y_height == win->x_height &&
                      win->y_width == win->x_width && win->stride_height == 1 && win->stride_width == 1;
     const int one_block = a->block_count == 1 && (inputs & 3) == 0;
-    const tt_output output = {a->bias, a->multiplier, a->shift, a->y_zero_point, a->clamp_low, a->clamp_high,
-                              a->single_rounding};
-    uint32_t local[LOCAL_WORDS], *weights = a->scratch, *rest = weights + row + CHANNEL_BYTES / 4;
-    int32_t room = a->scratch_bytes - 4 * row - CHANNEL_BYTES;
+    uint32_t local[LOCAL_WORDS], *weights = a->scratch, *rest = weights + row + sizeof(two_outputs) / 4;
+    int32_t room = a->scratch_bytes - 4 * row - (int32_t)sizeof(two_outputs);
     if (room < (int32_t)sizeof local && 2 * row * PIXELS <= (int32_t)sizeof local) {
         room = (int32_t)sizeof local;
         rest = local;
     }
-    const work k = {a, output, one_block ? a->blocks[0].weights : 0, cells, inputs, row / 2, same ? pixels * inputs : 0,
-                    weights, (tt_channel *)(weights + row), rest};
     int32_t tile = room / (2 * row);
     if (tile < pixels) { tile &= ~(PIXELS - 1); }
+    const int fits = inputs <= TT_MOST_PRODUCTS, few_channels = a->y_channels < tt_min(tile, pixels);
+    work k = {
+        .args = a,
+        .output = {a->bias, a->multiplier, a->shift, a->y_zero_point, a->clamp_low, a->clamp_high, a->single_rounding},
+        .whole = one_block ? a->blocks[0].weights : 0,
+        .cells = cells,
+        .inputs = inputs,
+        .words = row / 2,
+        .contiguous = same ? pixels * inputs : 0,
+        .twice_pixels = fits && !few_channels,
+        .twice_weights = fits && few_channels,
+        .weights = weights,
+        .pixels = rest,
+    };
     for (int32_t first = 0; first < pixels; first += tile) {
         const int32_t count = tt_min(tile, pixels - first);
         expand_pixels(&k, first, count);
@@ -397,5 +473,5 @@ void tt_conv2d_s8(const void *args) {
             finish_pixels(&k, co, channels, count, a->y + first * a->y_channels + co);
         }
     }
-    tt_clamp_outputs(&output, a->y, pixels * a->y_channels);
+    tt_clamp_outputs(&k.output, a->y, pixels * a->y_channels);
 }
