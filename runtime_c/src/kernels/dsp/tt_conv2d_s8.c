@@ -27,11 +27,10 @@ typedef struct work {
     int32_t cells;       // of a window
     int32_t inputs;      // of one output
     int32_t words;       // half as many, rounded up to an even number: of an expanded pixel
-    int32_t contiguous;  // bytes of x, where the inputs of an output follow those of the one before; else 0
+    int32_t direct;      // so many pixels can be read in whole words where they lie: their inputs follow each other
     int32_t twice_pixels, twice_weights;  // whether these are doubled: one of them, or, where sums might pass 32 bits, none
     uint32_t *weights;   // [words, CHANNELS] pairs, and behind them two_outputs
     uint32_t *pixels;    // [words, PIXELS] pairs, groups of pixels; then [words] of each that is left
-    tt_channel channels[CHANNELS];
 } work;
 
 static void fill(int8_t *to, int8_t value, int32_t count) {
@@ -116,29 +115,38 @@ TT_INNER_LOOP static void gather(const tt_conv2d_s8_args *a, int32_t pixel, int3
     "sxtab16 r7, %[zero], r7, ror #8\n\t" LENGTH(r7) \
     "stm %[to]!, {r4-r7}\n\t"                        \
     "cmp %[x], %[end]\n\t"                           \
-    "bne 1b"
-#define EXPAND_PIXELS(words)                                                                            \
-    __asm__ volatile(words                                                                              \
-                     : [x] "+&r"(x), [to] "+&r"(to)                                                     \
-                     : [pitch] "r"(pitch), [last] "r"(3 * pitch), [zero] "r"(minus_zero), [end] "r"(end) \
+    "bne 1b\n\t"
+#define EXPAND_FOURS(LENGTH)                                                                            \
+    __asm__ volatile(EXPAND_FOUR(LENGTH)                                                                \
+                     "ldr r4, %[next]\n\t"                                                              \
+                     "add %[x], r4\n\t"                                                                 \
+                     "add %[end], %[end], %[pitch], lsl #2\n\t"                                         \
+                     "ldr r4, %[all]\n\t"                                                               \
+                     "cmp %[x], r4\n\t"                                                                 \
+                     "bne 1b"                                                                           \
+                     : [x] "+&r"(x), [to] "+&r"(to), [end] "+&r"(end)                                   \
+                     : [pitch] "r"(pitch), [last] "r"(3 * pitch), [zero] "r"(minus_zero), [next] "m"(next), \
+                       [all] "m"(all)                                                                   \
                      : "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "cc", "memory")
 
-// Four pixels, `count` inputs each, `pitch` bytes apart.
-TT_INNER_LOOP static void expand_four(const int8_t *x, int32_t pitch, int32_t count, uint32_t minus_zero, int32_t twice,
-                                      uint32_t *to) {
-    const int8_t *end = x + count;
-    if (twice) {
-        EXPAND_PIXELS(EXPAND_FOUR(TWICE));
+// Groups of four pixels, `pitch` bytes from one pixel to the next.
+TT_INNER_LOOP static void expand_fours(const work *k, const int8_t *x, int32_t pitch, int32_t fours, uint32_t *to) {
+    const uint32_t minus_zero = tt_pair_of(-k->args->x_zero_point);
+    const int8_t *end = x + 2 * k->words, *all = x + PIXELS * pitch * fours;
+    const int32_t next = PIXELS * pitch - 2 * k->words;
+    if (k->twice_pixels) {
+        EXPAND_FOURS(TWICE);
     } else {
-        EXPAND_PIXELS(EXPAND_FOUR(PLAIN));
+        EXPAND_FOURS(PLAIN);
     }
 }
 
-TT_INNER_LOOP static void expand_one(const int8_t *x, int32_t count, uint32_t minus_zero, int32_t twice, uint32_t *to) {
-    for (const int8_t *end = x + count; x != end; x += 4, to += 2) {
+TT_INNER_LOOP static void expand_one(const work *k, const int8_t *x, uint32_t *to) {
+    const uint32_t minus_zero = tt_pair_of(-k->args->x_zero_point);
+    for (const uint32_t *end = to + k->words; to != end; x += 4, to += 2) {
         const uint32_t bytes = tt_load_bytes(x);
         uint32_t even = tt_add_even_pair(minus_zero, bytes), odd = tt_add_odd_pair(minus_zero, bytes);
-        if (twice) {
+        if (k->twice_pixels) {
             even = tt_add_pairs(even, even);
             odd = tt_add_pairs(odd, odd);
         }
@@ -149,23 +157,27 @@ TT_INNER_LOOP static void expand_one(const int8_t *x, int32_t count, uint32_t mi
 // Where the weights will be there is room for the inputs of four pixels. What follows a pixel's inputs, up to a row, is
 // anything: the weights there are zeros.
 TT_INNER_LOOP static void expand_pixels(const work *k, int32_t first, int32_t count) {
-    const uint32_t minus_zero = tt_pair_of(-k->args->x_zero_point);
-    const int32_t row = 2 * k->words;
+    const int32_t end = first + count, row = 2 * k->words;
     uint32_t *to = k->pixels;
-    for (int32_t end = first + count, step = 0; first < end; first += step, to += step * k->words) {
-        const int8_t *x = k->args->x + first * k->inputs;
-        int32_t pitch = k->inputs;
-        step = end - first >= PIXELS ? PIXELS : 1;
-        if ((first + step - 1) * k->inputs + row > k->contiguous) {
-            int8_t *room = (int8_t *)k->weights;
-            pitch = row;
-            gather(k->args, first, step, pitch, room);
-            x = room;
-        }
-        if (step == PIXELS) {
-            expand_four(x, pitch, row, minus_zero, k->twice_pixels, to);
+    for (int32_t step = 0; first < end; first += step, to += step * k->words) {
+        const int32_t fours = end - first >= PIXELS, direct = tt_min(end, k->direct) - first;
+        step = fours ? PIXELS : 1;
+        if (direct >= step) {
+            const int8_t *x = k->args->x + first * k->inputs;
+            if (fours) {
+                step = direct & ~(PIXELS - 1);
+                expand_fours(k, x, k->inputs, step / PIXELS, to);
+            } else {
+                expand_one(k, x, to);
+            }
         } else {
-            expand_one(x, row, minus_zero, k->twice_pixels, to);
+            int8_t *x = (int8_t *)k->weights;
+            gather(k->args, first, step, row, x);
+            if (fours) {
+                expand_fours(k, x, row, 1, to);
+            } else {
+                expand_one(k, x, to);
+            }
         }
     }
 }
@@ -184,83 +196,64 @@ TT_INNER_LOOP static void expand_pixels(const work *k, int32_t first, int32_t co
                      : [w0] "+&r"(w0), [w1] "+&r"(w1), [to] "+&r"(to)     \
                      :                                                    \
                      : "r4", "r5", "r12", "lr", "memory")
-#define EXPAND_WORDS(LENGTH)                                                         \
-    if ((count & 4) != 0) { EXPAND_WEIGHTS(EXPAND_WORD(LENGTH)); }                   \
-    while (to != end) { EXPAND_WEIGHTS(EXPAND_WORD(LENGTH) EXPAND_WORD(LENGTH)); }
 
 // Weights of `count` inputs of both channels, a multiple of 4, from a multiple of 4 on.
 TT_INNER_LOOP static void expand_words(const int8_t *w0, const int8_t *w1, int32_t count, int32_t twice, uint32_t *to) {
     const uint32_t *end = to + count;
     if (twice) {
-        EXPAND_WORDS(TWICE)
-    } else {
-        EXPAND_WORDS(PLAIN)
+        while (to != end) { EXPAND_WEIGHTS(EXPAND_WORD(TWICE)); }
+        return;
+    }
+    if ((count & 4) != 0) { EXPAND_WEIGHTS(EXPAND_WORD(PLAIN)); }
+    if ((count & 8) != 0) { EXPAND_WEIGHTS(EXPAND_WORD(PLAIN) EXPAND_WORD(PLAIN)); }
+    while (to != end) {
+        EXPAND_WEIGHTS(EXPAND_WORD(PLAIN) EXPAND_WORD(PLAIN) EXPAND_WORD(PLAIN) EXPAND_WORD(PLAIN));
     }
 }
 
-// The weight of input i of a channel of the two.
-static void put_weight(uint32_t *weights, int32_t i, int32_t channel, int32_t weight) {
-    int16_t *elements = (int16_t *)weights;
-    elements[(i & ~3) * 2 + (i & 1) * 4 + 2 * channel + ((i >> 1) & 1)] = (int16_t)weight;
+// Weights of inputs first to end - 1, fewer than four.
+static inline void put_weights(const work *k, const int8_t *w0, const int8_t *w1, int32_t first, int32_t end) {
+    for (int32_t i = first; i < end; i++) {
+        int16_t *to = (int16_t *)(k->weights + (i & ~3)) + 4 * (i & 1) + ((i >> 1) & 1);
+        to[0] = (int16_t)(*w0++ << k->twice_weights);
+        to[2] = (int16_t)(*w1++ << k->twice_weights);
+    }
 }
 
 // Weights of any inputs.
 TT_INNER_LOOP static void expand_weights(const work *k, const int8_t *w0, const int8_t *w1, int32_t first, int32_t end) {
-    w0 -= first;
-    w1 -= first;
-    for (int32_t i = first; i < end;) {
-        if ((i & 3) == 0 && i + 4 <= end) {
-            const int32_t count = (end - i) & ~3;
-            expand_words(w0 + i, w1 + i, count, k->twice_weights, k->weights + i);
-            i += count;
-            continue;
-        }
-        put_weight(k->weights, i, 0, w0[i] * (1 + k->twice_weights));
-        put_weight(k->weights, i, 1, w1[i] * (1 + k->twice_weights));
-        i++;
-    }
+    const int32_t start = tt_min(end, (first + 3) & ~3), words = (end - start) & ~3, last = start + words;
+    put_weights(k, w0, w1, first, start);
+    w0 += start - first;
+    w1 += start - first;
+    if (words != 0) { expand_words(w0, w1, words, k->twice_weights, k->weights + start); }
+    put_weights(k, w0 + words, w1 + words, last, end);
 }
 
-static int holds(const tt_weight_block *block, int32_t co) {
-    return co >= block->co_start && co < block->co_start + block->co_count;
-}
-
-// Weights of a block, of channels co and co + 1 or, where channels is 1, twice of co.
-static void expand_block(const work *k, const tt_weight_block *block, int32_t co, int32_t channels) {
-    const int32_t size = k->cells * block->ci_count;
-    const int8_t *w0 = block->weights + (co - block->co_start) * size, *w1 = channels == CHANNELS ? w0 + size : w0;
-    if (size == k->inputs) {
-        expand_weights(k, w0, w1, 0, size);
-        return;
+// Weights of channels co and, where it lies in the same blocks, co + 1; how many. Of one channel all is laid out twice.
+TT_INNER_LOOP static int32_t expand_blocks(const work *k, int32_t co) {
+    const tt_conv2d_s8_args *a = k->args;
+    const tt_weight_block *block = a->blocks, *end = block + a->block_count;
+    int32_t count = tt_min(CHANNELS, a->y_channels - co);
+    for (; block != end; block++) {
+        if (block->co_start == co + 1 || block->co_start + block->co_count == co + 1) { count = 1; }
     }
-    for (int32_t first = block->ci_start; first < k->inputs; first += k->args->x_channels) {
-        expand_weights(k, w0, w1, first, first + block->ci_count);
-        w0 += block->ci_count;
-        w1 += block->ci_count;
-    }
-}
-
-// Channels co and, where it lies in the same blocks, co + 1; how many. Of one channel all is laid out twice.
-TT_INNER_LOOP static int32_t expand_channels(work *k, int32_t co) {
-    const tt_weight_block *block = k->args->blocks, *end = block + k->args->block_count;
-    int32_t count = tt_min(CHANNELS, k->args->y_channels - co);
     for (int32_t i = k->inputs & ~3; i < 2 * k->words; i += 4) {
         tt_store_two(k->weights + i, 0, 0, 0);
         tt_store_two(k->weights + i, 1, 0, 0);
     }
-    if (k->whole != 0) {
-        const int8_t *w = k->whole + co * k->inputs;
-        expand_words(w, w + (count - 1) * k->inputs, k->inputs, k->twice_weights, k->weights);
-    } else {
-        for (; block != end; block++) {
-            if (holds(block, co) != holds(block, co + 1)) { count = 1; }
+    for (block = a->blocks; block != end; block++) {
+        const int32_t row = block->ci_count, size = k->cells * row, channel = co - block->co_start;
+        if (channel < 0 || channel >= block->co_count) { continue; }
+        const int8_t *w0 = block->weights + channel * size, *w1 = w0 + (count - 1) * size;
+        if (row == a->x_channels) {
+            expand_weights(k, w0, w1, 0, size);
+            continue;
         }
-        for (block = k->args->blocks; block != end; block++) {
-            if (holds(block, co)) { expand_block(k, block, co, count); }
+        for (int32_t first = block->ci_start; first < k->inputs; first += a->x_channels, w0 += row, w1 += row) {
+            expand_weights(k, w0, w1, first, first + row);
         }
     }
-    tt_set_channel(&k->channels[0], &k->output, co, k->inputs);
-    tt_set_channel(&k->channels[1], &k->output, co + count - 1, k->inputs);
     return count;
 }
 
@@ -292,28 +285,28 @@ TT_INNER_LOOP static int32_t expand_channels(work *k, int32_t co) {
 #define SHIFT(s, right) "asr " #s ", " #s ", " #right "\n\t"
 #define SATURATE(s, ...) "ssat " #s ", #8, " #s "\n\t"
 
-// Groups of four pixels up to x_end, two channels whose outputs have the fast form. `step` bytes lie between pixels of y.
-// 8 sums, 4 operands and 2 pointers are all registers there are, so the rest lies on the stack and behind the weights.
-//
-// Sums start with their biases, in the first pair; then a jump into the loop takes what is no whole round of it. Where
-// the clamp leaves no value below the zero point, the sign of a total need not be looked at (tinytrain/dsp_output.h);
-// then w_last is one less than the end of the weights, and what ends the loop also says which way to go.
-TT_ALWAYS_INLINE static inline void two_channels(const work *k, const uint32_t *x, const uint32_t *x_end, int8_t *y) {
-    const tt_channel *c = k->channels;
-    const int32_t step = k->args->y_channels;
-    const uint32_t *const weights = k->weights, *w;
-    two_outputs *outputs = (two_outputs *)(k->weights + CHANNELS * k->words);
-    const uintptr_t w_last = (uintptr_t)outputs - (k->output.low >= k->output.zero_point);
-    uint32_t entry = 1U - PAIR_BYTES * ((uint32_t)(k->words - 1) % UNROLLED_PAIRS);  // before 3; the 1 stands for Thumb
+// What two_channels keeps on the stack: 8 sums, 4 operands and 2 pointers are all registers there are.
+typedef struct places {
+    const uint32_t *weights;
+    uintptr_t w_last;  // the end of the weights, or one less
+    uint32_t entry;    // into the loop
     struct {
         int32_t first, second;
-    } bias = {c[0].twice_bias, c[1].twice_bias};
+    } twice_bias;
     struct {
-        int8_t *y;
-        int32_t step;
-    } to = {y, step};
-    *outputs = (two_outputs){{{c[0].multiplier, c[0].addend}, {c[1].multiplier, c[1].addend}},
-                             {c[0].right, c[1].right}, 3 * step, x_end};
+        int8_t *first;
+        int32_t step;  // bytes from one pixel's output to that of the next
+    } y;
+} places;
+
+// Groups of four pixels from x on, two channels whose outputs have the fast form.
+//
+// Sums start with their biases, in the first pair; then a jump into the loop takes what is no whole round of it. Where
+// the clamp leaves no value below the zero point, the sign of a total need not be looked at (tinytrain/dsp_output.h):
+// then w_last is one less, and what ends the loop also says which way to go.
+TT_ALWAYS_INLINE static inline void two_channels(const uint32_t *x, int32_t words, places *at) {
+    const uint32_t *w;
+    at->entry = 1U - PAIR_BYTES * ((uint32_t)(words - 1) % UNROLLED_PAIRS);  // from 3; the 1 stands for Thumb
     __asm__ volatile(
         "ldr r2, %[entry]\n\t"
         "adr.w r3, 3f\n\t"
@@ -333,7 +326,7 @@ TT_ALWAYS_INLINE static inline void two_channels(const work *k, const uint32_t *
         "4:\t"
         "ldm %[w], {r2, r3, r12, lr}\n\t" EACH(SHIFT, r2) EACH_OF_SECOND(SHIFT, r3) EACH(SATURATE,)
         EACH_OF_SECOND(SATURATE,)
-        "ldrd r2, r3, %[to]\n\t"
+        "ldrd r2, r3, %[y]\n\t"
         "strb r5, [r2, r3]\n\t"
         "strb r6, [r2, r3, lsl #1]\n\t"
         "strb r7, [r2, r12]\n\t"
@@ -343,7 +336,7 @@ TT_ALWAYS_INLINE static inline void two_channels(const work *k, const uint32_t *
         "strb r11, [r2, r12]\n\t"
         "strb r8, [r2], #-1\n\t"
         "add r2, r2, r3, lsl #2\n\t"
-        "str r2, %[to]\n\t"
+        "str r2, %[y]\n\t"
         "cmp %[x], lr\n\t"
         "bne.w 1b\n\t"
         "b 6f\n"
@@ -352,8 +345,8 @@ TT_ALWAYS_INLINE static inline void two_channels(const work *k, const uint32_t *
         "ldrd r2, r3, [%[w]], #8\n\t" EACH_OF_SECOND(SCALE_SIGNED, r2, r3)
         "b 4b\n"
         "6:"
-        : [x] "+l"(x), [w] "=&l"(w), [entry] "+m"(entry), [to] "+m"(to)
-        : [weights] "m"(weights), [w_last] "m"(w_last), [bias] "m"(bias)
+        : [x] "+l"(x), [w] "=&l"(w), [entry] "+m"(at->entry), [y] "+m"(at->y)
+        : [weights] "m"(at->weights), [w_last] "m"(at->w_last), [bias] "m"(at->twice_bias)
         : "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory");
 }
 
@@ -370,9 +363,9 @@ TT_INNER_LOOP static void add_four(const uint32_t *x, const uint32_t *w, const u
     for (int32_t i = 0; i < PIXELS * CHANNELS; i++) { sums[i] = s[i]; }
 }
 
-// Sums of one pixel of both channels.
+// Adds one pixel's products with the weights of both channels.
 TT_INNER_LOOP static void add_one(const uint32_t *x, const uint32_t *w, const uint32_t *end, int32_t *sums) {
-    int32_t s0 = 0, s1 = 0;
+    int32_t s0 = sums[0], s1 = sums[1];
     for (; x != end; x += 2, w += 4) {
         uint32_t even, odd, even0, odd0, even1, odd1;
         tt_load_two(x, 0, &even, &odd);
@@ -386,52 +379,74 @@ TT_INNER_LOOP static void add_one(const uint32_t *x, const uint32_t *w, const ui
 }
 
 // `count` outputs of a channel.
-TT_INNER_LOOP static void store_any(const work *k, const tt_channel *c, int32_t co, const int32_t *sums, int8_t *y,
-                                    int32_t count) {
+TT_INNER_LOOP static void store_any(const work *k, int32_t co, const int32_t *sums, int8_t *y, int32_t count) {
+    const tt_channel c = tt_channel_of(&k->output, co, k->inputs);
     const int32_t halved = k->twice_pixels + k->twice_weights;
     for (int32_t i = 0; i < count; i++, y += k->args->y_channels) {
         const int32_t sum = sums[i] >> halved;
-        *y = c->right != 0 ? tt_fast_output(c, sum) : tt_output_of(&k->output, sum, co);
+        *y = c.right != 0 ? tt_fast_output(&c, sum) : tt_output_of(&k->output, sum, co);
     }
 }
 
 // Outputs of pixels of a tile, of `count` channels from co on: sums for any kind of channel.
-TT_INNER_LOOP static void any_channels(const work *k, const uint32_t *x, int32_t co, int32_t count, int32_t pixels,
-                                       int8_t *y) {
+TT_INNER_LOOP static void any_channels(const work *k, int32_t co, int32_t count, int32_t pixels, int8_t *y) {
     const int32_t words = k->words;
+    const uint32_t *x = k->pixels;
     for (int32_t at_once = 0; pixels > 0; pixels -= at_once, x += at_once * words, y += at_once * k->args->y_channels) {
-        int32_t sums[PIXELS * CHANNELS];
+        int32_t sums[PIXELS * CHANNELS] = {0, 0};
         at_once = pixels >= PIXELS ? PIXELS : 1;
         if (at_once == 1) {
             add_one(x, k->weights, x + words, sums);
         } else {
             add_four(x, k->weights, x + PIXELS * words, sums);
         }
-        for (int32_t i = 0; i < count; i++) {
-            store_any(k, &k->channels[i], co + i, sums + i * at_once, y + i, at_once);
-        }
+        for (int32_t i = 0; i < count; i++) { store_any(k, co + i, sums + i * at_once, y + i, at_once); }
     }
 }
 
-TT_INNER_LOOP static void finish_pixels(const work *k, int32_t co, int32_t count, int32_t pixels, int8_t *y) {
-    const int32_t step = k->args->y_channels, words = k->words;
-    const uint32_t *x = k->pixels;
-    if (count < CHANNELS || k->channels[0].right == 0 || k->channels[1].right == 0) {
-        any_channels(k, x, co, count, pixels, y);
-        return;
-    }
-    if (pixels >= PIXELS) {
-        const int32_t done = pixels & ~(PIXELS - 1);
-        two_channels(k, x, x + done * words, y);
-        x += done * words;
-        y += done * step;
-        pixels -= done;
-    }
-    for (; pixels > 0; pixels--, x += words, y += step) {
-        int32_t sums[CHANNELS];
-        add_one(x, k->weights, x + words, sums);
-        y[0] = tt_output_of_twice(&k->channels[0], k->channels[0].twice_bias + sums[0]);
-        y[1] = tt_output_of_twice(&k->channels[1], k->channels[1].twice_bias + sums[1]);
+// All channels of a tile of pixels.
+TT_INNER_LOOP static void multiply(const work *k, int32_t pixels, int8_t *y) {
+    const int32_t step = k->args->y_channels, channels = k->args->y_channels, words = k->words, inputs = k->inputs;
+    const uint32_t *x_end = k->pixels + (pixels & ~(PIXELS - 1)) * words;
+    two_outputs *outputs = (two_outputs *)(k->weights + CHANNELS * words);
+    places at = {.weights = k->weights, .w_last = (uintptr_t)outputs - (k->output.low >= k->output.zero_point)};
+    outputs->last = (PIXELS - 1) * step;
+    outputs->x_end = x_end;
+    at.y.step = step;
+    for (int32_t co = 0, count = CHANNELS; co < channels; co += count, y += count) {
+        if (k->whole != 0 && co + 1 < channels) {
+            const int8_t *w = k->whole + co * inputs;
+            expand_words(w, w + inputs, inputs, k->twice_weights, k->weights);
+            count = CHANNELS;
+        } else {
+            count = expand_blocks(k, co);
+        }
+        const tt_channel c0 = tt_channel_of(&k->output, co, inputs);
+        const tt_channel c1 = tt_channel_of(&k->output, co + count - 1, inputs);
+        if (count < CHANNELS || c0.right == 0 || c1.right == 0) {
+            any_channels(k, co, count, pixels, y);
+            continue;
+        }
+        if (x_end != k->pixels) {
+            outputs->scale[0].multiplier = c0.multiplier;
+            outputs->scale[0].addend = c0.addend;
+            outputs->scale[1].multiplier = c1.multiplier;
+            outputs->scale[1].addend = c1.addend;
+            outputs->right[0] = c0.right;
+            outputs->right[1] = c1.right;
+            at.twice_bias.first = c0.twice_bias;
+            at.twice_bias.second = c1.twice_bias;
+            at.y.first = y;
+            two_channels(k->pixels, words, &at);
+        }
+        const uint32_t *x = x_end;
+        int8_t *to = y + (pixels & ~(PIXELS - 1)) * step;
+        for (int32_t left = pixels & (PIXELS - 1); left > 0; left--, x += words, to += step) {
+            int32_t sums[CHANNELS] = {c0.twice_bias, c1.twice_bias};
+            add_one(x, k->weights, x + words, sums);
+            to[0] = tt_output_of_twice(&c0, sums[0]);
+            to[1] = tt_output_of_twice(&c1, sums[1]);
+        }
     }
 }
 
@@ -442,7 +457,7 @@ void tt_conv2d_s8(const void *args) {
     const int32_t inputs = cells * a->x_channels, row = (inputs + 3) & ~3;
     const int same = cells == 1 && win->pad_top == 0 && win->pad_left == 0 && win->y_height == win->x_height &&
                      win->y_width == win->x_width && win->stride_height == 1 && win->stride_width == 1;
-    const int one_block = a->block_count == 1 && (inputs & 3) == 0;
+    const int one_block = a->block_count == 1 && row == inputs;
     uint32_t local[LOCAL_WORDS], *weights = a->scratch, *rest = weights + row + sizeof(two_outputs) / 4;
     int32_t room = a->scratch_bytes - 4 * row - (int32_t)sizeof(two_outputs);
     if (room < (int32_t)sizeof local && 2 * row * PIXELS <= (int32_t)sizeof local) {
@@ -452,14 +467,14 @@ void tt_conv2d_s8(const void *args) {
     int32_t tile = room / (2 * row);
     if (tile < pixels) { tile &= ~(PIXELS - 1); }
     const int fits = inputs <= TT_MOST_PRODUCTS, few_channels = a->y_channels < tt_min(tile, pixels);
-    work k = {
+    const work k = {
         .args = a,
         .output = {a->bias, a->multiplier, a->shift, a->y_zero_point, a->clamp_low, a->clamp_high, a->single_rounding},
         .whole = one_block ? a->blocks[0].weights : 0,
         .cells = cells,
         .inputs = inputs,
         .words = row / 2,
-        .contiguous = same ? pixels * inputs : 0,
+        .direct = same ? pixels - (row - 1) / inputs : 0,
         .twice_pixels = fits && !few_channels,
         .twice_weights = fits && few_channels,
         .weights = weights,
@@ -468,10 +483,7 @@ void tt_conv2d_s8(const void *args) {
     for (int32_t first = 0; first < pixels; first += tile) {
         const int32_t count = tt_min(tile, pixels - first);
         expand_pixels(&k, first, count);
-        for (int32_t co = 0, channels = 0; co < a->y_channels; co += channels) {
-            channels = expand_channels(&k, co);
-            finish_pixels(&k, co, channels, count, a->y + first * a->y_channels + co);
-        }
+        multiply(&k, count, a->y + first * a->y_channels);
     }
     tt_clamp_outputs(&k.output, a->y, pixels * a->y_channels);
 }
