@@ -15,31 +15,37 @@ typedef struct tt_channel {
 
 enum { TT_MOST_RIGHT = 22, TT_MOST_PRODUCTS = 16383, TT_LARGEST_PRODUCT = 255 * 128 };
 
+// Of any channel.
+TT_INNER_LOOP static int8_t tt_any_output(const tt_output *o, int32_t sum, int32_t channel) {
+    return tt_output_of(o, sum, channel);
+}
+
 // A channel without this form may still have one output whatever its sum, so far outside lies its bias, or so small are
 // its weights: outputs never fall where sums rise. Such channels are not rare.
 TT_INNER_LOOP static tt_channel tt_constant_channel(const tt_output *o, int32_t channel, int32_t products) {
     const tt_channel none = {0, 0, 0, 0};
-    if (o->single_rounding || products > TT_MOST_PRODUCTS) { return none; }
-    const int32_t largest = products * TT_LARGEST_PRODUCT, y = tt_output_of(o, largest, channel);
-    if (o->shift[channel] > 0 || tt_output_of(o, -largest, channel) != y) { return none; }
+    if (o->single_rounding || products > TT_MOST_PRODUCTS || o->shift[channel] > 0) { return none; }
+    const int32_t largest = products * TT_LARGEST_PRODUCT, y = tt_any_output(o, largest, channel);
     const tt_channel constant = {0, 0, 4 * y + 2, 2};
-    return constant;
+    return tt_any_output(o, -largest, channel) == y ? constant : none;
 }
 
 // products: of weights and inputs in a sum.
-static inline tt_channel tt_channel_of(const tt_output *o, int32_t channel, int32_t products) {
-    const int32_t bias = o->bias[channel], right = -o->shift[channel];
+static inline int tt_is_fast(const tt_output *o, int32_t channel, int32_t products) {
     const uint32_t limit = (1U << 30) - (uint32_t)products * TT_LARGEST_PRODUCT;
-    if (o->single_rounding || products > TT_MOST_PRODUCTS || (uint32_t)(right - 1) >= TT_MOST_RIGHT ||
-        (uint32_t)bias + limit >= 2 * limit) {
-        return tt_constant_channel(o, channel, products);
-    }
-    const tt_channel c = {2 * bias, o->multiplier[channel], (2 * o->zero_point + 1) * (1 << (right - 1)), right};
+    return !o->single_rounding && products <= TT_MOST_PRODUCTS &&
+           (uint32_t)(-o->shift[channel] - 1) < TT_MOST_RIGHT && (uint32_t)o->bias[channel] + limit < 2 * limit;
+}
+
+static inline tt_channel tt_fast_channel(const tt_output *o, int32_t channel) {
+    const int32_t right = -o->shift[channel];
+    const tt_channel c = {2 * o->bias[channel], o->multiplier[channel], (2 * o->zero_point + 1) * (1 << (right - 1)),
+                          right};
     return c;
 }
 
 static inline void tt_set_channel(tt_channel *c, const tt_output *o, int32_t channel, int32_t products) {
-    *c = tt_channel_of(o, channel, products);
+    *c = tt_is_fast(o, channel, products) ? tt_fast_channel(o, channel) : tt_constant_channel(o, channel, products);
 }
 
 // The output of twice a total. Below zero ties go away from zero: one less is added. The total's sign will do: where it

@@ -212,7 +212,7 @@ TT_INNER_LOOP static void expand_words(const int8_t *w0, const int8_t *w1, int32
 }
 
 // Weights of inputs first to end - 1, fewer than four.
-static inline void put_weights(const work *k, const int8_t *w0, const int8_t *w1, int32_t first, int32_t end) {
+TT_INNER_LOOP static void put_weights(const work *k, const int8_t *w0, const int8_t *w1, int32_t first, int32_t end) {
     for (int32_t i = first; i < end; i++) {
         int16_t *to = (int16_t *)(k->weights + (i & ~3)) + 4 * (i & 1) + ((i >> 1) & 1);
         to[0] = (int16_t)(*w0++ << k->twice_weights);
@@ -223,29 +223,35 @@ static inline void put_weights(const work *k, const int8_t *w0, const int8_t *w1
 // Weights of any inputs.
 TT_INNER_LOOP static void expand_weights(const work *k, const int8_t *w0, const int8_t *w1, int32_t first, int32_t end) {
     const int32_t start = tt_min(end, (first + 3) & ~3), words = (end - start) & ~3, last = start + words;
-    put_weights(k, w0, w1, first, start);
+    if (start != first) { put_weights(k, w0, w1, first, start); }
     w0 += start - first;
     w1 += start - first;
     if (words != 0) { expand_words(w0, w1, words, k->twice_weights, k->weights + start); }
-    put_weights(k, w0 + words, w1 + words, last, end);
+    if (last != end) { put_weights(k, w0 + words, w1 + words, last, end); }
 }
 
-// Weights of channels co and, where it lies in the same blocks, co + 1; how many. Of one channel all is laid out twice.
+// Whether channels co - 1 and co lie in different blocks.
+static int parted(const tt_conv2d_s8_args *a, int32_t co) {
+    for (const tt_weight_block *block = a->blocks, *end = block + a->block_count; block != end; block++) {
+        if (block->co_start == co || block->co_start + block->co_count == co) { return 1; }
+    }
+    return 0;
+}
+
+// Weights of channels co and co + 1; co. Where co is left over in its blocks it takes the one before it once more, and
+// that one's number is returned. Where it is alone there, it is laid out twice, and ~co is returned.
 TT_INNER_LOOP static int32_t expand_blocks(const work *k, int32_t co) {
     const tt_conv2d_s8_args *a = k->args;
-    const tt_weight_block *block = a->blocks, *end = block + a->block_count;
-    int32_t count = tt_min(CHANNELS, a->y_channels - co);
-    for (; block != end; block++) {
-        if (block->co_start == co + 1 || block->co_start + block->co_count == co + 1) { count = 1; }
-    }
+    const int left_over = parted(a, co + 1), alone = left_over && parted(a, co);
+    if (left_over && !alone) { co--; }
     for (int32_t i = k->inputs & ~3; i < 2 * k->words; i += 4) {
         tt_store_two(k->weights + i, 0, 0, 0);
         tt_store_two(k->weights + i, 1, 0, 0);
     }
-    for (block = a->blocks; block != end; block++) {
+    for (const tt_weight_block *block = a->blocks, *end = block + a->block_count; block != end; block++) {
         const int32_t row = block->ci_count, size = k->cells * row, channel = co - block->co_start;
         if (channel < 0 || channel >= block->co_count) { continue; }
-        const int8_t *w0 = block->weights + channel * size, *w1 = w0 + (count - 1) * size;
+        const int8_t *w0 = block->weights + channel * size, *w1 = alone ? w0 : w0 + size;
         if (row == a->x_channels) {
             expand_weights(k, w0, w1, 0, size);
             continue;
@@ -254,7 +260,7 @@ TT_INNER_LOOP static int32_t expand_blocks(const work *k, int32_t co) {
             expand_weights(k, w0, w1, first, first + row);
         }
     }
-    return count;
+    return alone ? ~co : co;
 }
 
 // Pairs of inputs of four pixels with those of both channels, added to the sums of the first channel (r4 to r7) and of
@@ -291,8 +297,9 @@ typedef struct places {
     uintptr_t w_last;  // the end of the weights, or one less
     uint32_t entry;    // into the loop
     struct {
-        int32_t first, second;
+        int32_t of[CHANNELS];
     } twice_bias;
+    two_outputs *outputs;  // behind the weights
     struct {
         int8_t *first;
         int32_t step;  // bytes from one pixel's output to that of the next
@@ -364,9 +371,9 @@ TT_INNER_LOOP static void add_four(const uint32_t *x, const uint32_t *w, const u
 }
 
 // Adds one pixel's products with the weights of both channels.
-TT_INNER_LOOP static void add_one(const uint32_t *x, const uint32_t *w, const uint32_t *end, int32_t *sums) {
+TT_INNER_LOOP static void add_one(const uint32_t *x, const uint32_t *w, const uint32_t *w_end, int32_t *sums) {
     int32_t s0 = sums[0], s1 = sums[1];
-    for (; x != end; x += 2, w += 4) {
+    for (; w != w_end; x += 2, w += 4) {
         uint32_t even, odd, even0, odd0, even1, odd1;
         tt_load_two(x, 0, &even, &odd);
         tt_load_two(w, 0, &even0, &even1);
@@ -378,17 +385,15 @@ TT_INNER_LOOP static void add_one(const uint32_t *x, const uint32_t *w, const ui
     sums[1] = s1;
 }
 
-// `count` outputs of a channel.
+// `count` outputs of a channel of any kind.
 TT_INNER_LOOP static void store_any(const work *k, int32_t co, const int32_t *sums, int8_t *y, int32_t count) {
-    const tt_channel c = tt_channel_of(&k->output, co, k->inputs);
     const int32_t halved = k->twice_pixels + k->twice_weights;
     for (int32_t i = 0; i < count; i++, y += k->args->y_channels) {
-        const int32_t sum = sums[i] >> halved;
-        *y = c.right != 0 ? tt_fast_output(&c, sum) : tt_output_of(&k->output, sum, co);
+        *y = tt_any_output(&k->output, sums[i] >> halved, co);
     }
 }
 
-// Outputs of pixels of a tile, of `count` channels from co on: sums for any kind of channel.
+// Outputs of pixels of a tile, of `count` channels from co on.
 TT_INNER_LOOP static void any_channels(const work *k, int32_t co, int32_t count, int32_t pixels, int8_t *y) {
     const int32_t words = k->words;
     const uint32_t *x = k->pixels;
@@ -396,7 +401,7 @@ TT_INNER_LOOP static void any_channels(const work *k, int32_t co, int32_t count,
         int32_t sums[PIXELS * CHANNELS] = {0, 0};
         at_once = pixels >= PIXELS ? PIXELS : 1;
         if (at_once == 1) {
-            add_one(x, k->weights, x + words, sums);
+            add_one(x, k->weights, k->weights + CHANNELS * words, sums);
         } else {
             add_four(x, k->weights, x + PIXELS * words, sums);
         }
@@ -404,48 +409,68 @@ TT_INNER_LOOP static void any_channels(const work *k, int32_t co, int32_t count,
     }
 }
 
+static inline void put_channel(places *at, int32_t i, tt_channel c) {
+    at->twice_bias.of[i] = c.twice_bias;
+    at->outputs->scale[i].multiplier = c.multiplier;
+    at->outputs->scale[i].addend = c.addend;
+    at->outputs->right[i] = c.right;
+}
+
+// Channels co and co + 1; whether their outputs have the fast form.
+TT_INNER_LOOP static int set_channels(const work *k, int32_t co, places *at) {
+#pragma GCC unroll 2
+    for (int32_t i = 0; i < CHANNELS; i++) {
+        if (tt_is_fast(&k->output, co + i, k->inputs)) {
+            put_channel(at, i, tt_fast_channel(&k->output, co + i));
+        } else {
+            const tt_channel c = tt_constant_channel(&k->output, co + i, k->inputs);
+            if (c.right == 0) { return 0; }
+            put_channel(at, i, c);
+        }
+    }
+    return 1;
+}
+
+// One pixel of two channels.
+TT_INNER_LOOP static void one_pixel(const uint32_t *x, const places *at, int8_t *y) {
+    const two_outputs *outputs = at->outputs;
+    int32_t sums[CHANNELS] = {at->twice_bias.of[0], at->twice_bias.of[1]};
+    add_one(x, at->weights, (const uint32_t *)outputs, sums);
+    for (int32_t c = 0; c < CHANNELS; c++) {
+        const tt_channel channel = {0, outputs->scale[c].multiplier, outputs->scale[c].addend, outputs->right[c]};
+        y[c] = tt_output_of_twice(&channel, sums[c]);
+    }
+}
+
 // All channels of a tile of pixels.
 TT_INNER_LOOP static void multiply(const work *k, int32_t pixels, int8_t *y) {
-    const int32_t step = k->args->y_channels, channels = k->args->y_channels, words = k->words, inputs = k->inputs;
-    const uint32_t *x_end = k->pixels + (pixels & ~(PIXELS - 1)) * words;
+    const int32_t channels = k->args->y_channels, words = k->words, fours = pixels / PIXELS;
+    const uint32_t *x_end = k->pixels + PIXELS * fours * words;
     two_outputs *outputs = (two_outputs *)(k->weights + CHANNELS * words);
     places at = {.weights = k->weights, .w_last = (uintptr_t)outputs - (k->output.low >= k->output.zero_point)};
-    outputs->last = (PIXELS - 1) * step;
+    at.outputs = outputs;
+    outputs->last = (PIXELS - 1) * channels;
     outputs->x_end = x_end;
-    at.y.step = step;
-    for (int32_t co = 0, count = CHANNELS; co < channels; co += count, y += count) {
-        if (k->whole != 0 && co + 1 < channels) {
-            const int8_t *w = k->whole + co * inputs;
-            expand_words(w, w + inputs, inputs, k->twice_weights, k->weights);
-            count = CHANNELS;
+    at.y.step = channels;
+    for (int32_t co = 0, next = 0; co < channels; co = next) {
+        if (k->whole != 0 && channels > 1) {
+            co = tt_min(co, channels - CHANNELS);
+            const int8_t *w = k->whole + co * k->inputs;
+            expand_words(w, w + k->inputs, k->inputs, k->twice_weights, k->weights);
+            next = co + CHANNELS;
         } else {
-            count = expand_blocks(k, co);
+            const int32_t expanded = expand_blocks(k, co);
+            co = expanded < 0 ? ~expanded : expanded;
+            next = expanded < 0 ? co + 1 : co + CHANNELS;
         }
-        const tt_channel c0 = tt_channel_of(&k->output, co, inputs);
-        const tt_channel c1 = tt_channel_of(&k->output, co + count - 1, inputs);
-        if (count < CHANNELS || c0.right == 0 || c1.right == 0) {
-            any_channels(k, co, count, pixels, y);
+        if (next == co + 1 || !set_channels(k, co, &at)) {
+            any_channels(k, co, next - co, pixels, y + co);
             continue;
         }
-        if (x_end != k->pixels) {
-            outputs->scale[0].multiplier = c0.multiplier;
-            outputs->scale[0].addend = c0.addend;
-            outputs->scale[1].multiplier = c1.multiplier;
-            outputs->scale[1].addend = c1.addend;
-            outputs->right[0] = c0.right;
-            outputs->right[1] = c1.right;
-            at.twice_bias.first = c0.twice_bias;
-            at.twice_bias.second = c1.twice_bias;
-            at.y.first = y;
-            two_channels(k->pixels, words, &at);
-        }
-        const uint32_t *x = x_end;
-        int8_t *to = y + (pixels & ~(PIXELS - 1)) * step;
-        for (int32_t left = pixels & (PIXELS - 1); left > 0; left--, x += words, to += step) {
-            int32_t sums[CHANNELS] = {c0.twice_bias, c1.twice_bias};
-            add_one(x, k->weights, x + words, sums);
-            to[0] = tt_output_of_twice(&c0, sums[0]);
-            to[1] = tt_output_of_twice(&c1, sums[1]);
+        at.y.first = y + co;
+        if (fours != 0) { two_channels(k->pixels, words, &at); }
+        for (int32_t i = PIXELS * fours; i < pixels; i++) {
+            one_pixel(k->pixels + i * words, &at, y + i * channels + co);
         }
     }
 }
