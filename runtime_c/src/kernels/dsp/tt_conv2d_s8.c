@@ -61,7 +61,8 @@ TT_INNER_LOOP static void gather_inside(const tt_conv2d_s8_args *a, int32_t y0, 
     }
 }
 
-// Rows of a window inside the image. Three words, two of which may overlap, hold three cells of three or four channels.
+// `rows` rows of a window inside the image. Three words, two of which may overlap, hold three cells of three or four
+// channels.
 TT_ALWAYS_INLINE static inline void copy_rows(int8_t *to, const int8_t *from, int32_t pitch, int32_t width,
                                               int32_t rows) {
     if (width < 8 || width > 12) {
@@ -77,20 +78,30 @@ TT_ALWAYS_INLINE static inline void copy_rows(int8_t *to, const int8_t *from, in
     }
 }
 
+// Windows inside the image: `count` neighbours, the first of them from `from` on.
+TT_INNER_LOOP static void gather_row(const tt_conv2d_s8_args *a, const int8_t *from, int32_t count, int32_t row,
+                                     int8_t *to) {
+    const int32_t channels = a->x_channels, step = a->window.stride_width * channels, rows = a->window.kernel_height;
+    const int32_t pitch = a->window.x_width * channels, width = a->window.kernel_width * channels;
+    for (; count > 0; count--, from += step, to += row) { copy_rows(to, from, pitch, width, rows); }
+}
+
 // The inputs of `count` output pixels, of each one after the other, `row` bytes from one pixel to the next.
 TT_INNER_LOOP static void gather(const tt_conv2d_s8_args *a, int32_t pixel, int32_t count, int32_t row, int8_t *to) {
     const tt_window *win = &a->window;
-    const int32_t kernel_height = win->kernel_height, kernel_width = win->kernel_width;
-    const int32_t pitch = win->x_width * a->x_channels, width = kernel_width * a->x_channels;
+    const int32_t last_x = win->x_width - win->kernel_width, last_y = win->x_height - win->kernel_height;
     int32_t oy = pixel / win->y_width, ox = pixel - oy * win->y_width;
-    for (; count > 0; count--, to += row) {
+    for (int32_t run = 0; count > 0; count -= run, to += run * row) {
         const int32_t y0 = oy * win->stride_height - win->pad_top, x0 = ox * win->stride_width - win->pad_left;
-        if (y0 < 0 || x0 < 0 || y0 + kernel_height > win->x_height || x0 + kernel_width > win->x_width) {
-            gather_inside(a, y0, x0, to);
+        if (y0 >= 0 && y0 <= last_y && x0 >= 0 && x0 <= last_x) {
+            run = tt_min(tt_min(count, win->y_width - ox), (last_x - x0) / win->stride_width + 1);
+            gather_row(a, a->x + (y0 * win->x_width + x0) * a->x_channels, run, row, to);
         } else {
-            copy_rows(to, a->x + y0 * pitch + x0 * a->x_channels, pitch, width, kernel_height);
+            run = 1;
+            gather_inside(a, y0, x0, to);
         }
-        if (++ox == win->y_width) { ox = 0, oy++; }
+        ox += run;
+        if (ox == win->y_width) { ox = 0, oy++; }
     }
 }
 
@@ -154,30 +165,34 @@ TT_INNER_LOOP static void expand_one(const work *k, const int8_t *x, uint32_t *t
     }
 }
 
-// Where the weights will be there is room for the inputs of four pixels. What follows a pixel's inputs, up to a row, is
-// anything: the weights there are zeros.
+// Pixels that cannot be read where they lie are gathered first: where the weights will be, there is room for four; others
+// where they will be expanded themselves, so far back that they are read before it is their turn. What follows a pixel's
+// inputs, up to a row, is anything: the weights there are zeros.
 TT_INNER_LOOP static void expand_pixels(const work *k, int32_t first, int32_t count) {
     const int32_t end = first + count, row = 2 * k->words;
     uint32_t *to = k->pixels;
     for (int32_t step = 0; first < end; first += step, to += step * k->words) {
-        const int32_t fours = end - first >= PIXELS, direct = tt_min(end, k->direct) - first;
-        step = fours ? PIXELS : 1;
-        if (direct >= step) {
-            const int8_t *x = k->args->x + first * k->inputs;
-            if (fours) {
-                step = direct & ~(PIXELS - 1);
-                expand_fours(k, x, k->inputs, step / PIXELS, to);
-            } else {
-                expand_one(k, x, to);
-            }
+        const int32_t direct = tt_min(end, k->direct) - first;
+        int32_t fours = (end - first) / PIXELS, pitch = row;
+        int8_t *room = (int8_t *)k->weights;
+        const int8_t *x = room;
+        if (direct >= (fours != 0 ? PIXELS : 1)) {
+            fours = direct / PIXELS;
+            x = k->args->x + first * k->inputs;
+            pitch = k->inputs;
         } else {
-            int8_t *x = (int8_t *)k->weights;
-            gather(k->args, first, step, row, x);
-            if (fours) {
-                expand_fours(k, x, row, 1, to);
-            } else {
-                expand_one(k, x, to);
+            if (fours > 1) {
+                room = (int8_t *)(to + PIXELS * fours * k->words) - PIXELS * (fours - 1) * row;
+                fours--;
+                x = room;
             }
+            gather(k->args, first, tt_max(1, PIXELS * fours), row, room);
+        }
+        step = tt_max(1, PIXELS * fours);
+        if (fours != 0) {
+            expand_fours(k, x, pitch, fours, to);
+        } else {
+            expand_one(k, x, to);
         }
     }
 }
