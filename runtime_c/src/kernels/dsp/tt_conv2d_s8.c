@@ -219,8 +219,7 @@ TT_INNER_LOOP static void expand_words(const int8_t *w0, const int8_t *w1, int32
         while (to != end) { EXPAND_WEIGHTS(EXPAND_WORD(TWICE)); }
         return;
     }
-    if ((count & 4) != 0) { EXPAND_WEIGHTS(EXPAND_WORD(PLAIN)); }
-    if ((count & 8) != 0) { EXPAND_WEIGHTS(EXPAND_WORD(PLAIN) EXPAND_WORD(PLAIN)); }
+    for (; (count & 12) != 0; count -= 4) { EXPAND_WEIGHTS(EXPAND_WORD(PLAIN)); }
     while (to != end) {
         EXPAND_WEIGHTS(EXPAND_WORD(PLAIN) EXPAND_WORD(PLAIN) EXPAND_WORD(PLAIN) EXPAND_WORD(PLAIN));
     }
@@ -372,20 +371,7 @@ TT_ALWAYS_INLINE static inline void two_channels(const uint32_t *x, int32_t word
         : "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory");
 }
 
-// Sums of four pixels of a channel, then of the other.
-TT_INNER_LOOP static void add_four(const uint32_t *x, const uint32_t *w, const uint32_t *end, int32_t *sums) {
-    int32_t s[PIXELS * CHANNELS] = {0, 0, 0, 0, 0, 0, 0, 0};
-    for (; x != end; x += PIXELS, w += CHANNELS) {
-#pragma GCC unroll 4
-        for (int32_t i = 0; i < PIXELS; i++) {
-            s[i] = tt_add_products(x[i], w[0], s[i]);
-            s[PIXELS + i] = tt_add_products(x[i], w[1], s[PIXELS + i]);
-        }
-    }
-    for (int32_t i = 0; i < PIXELS * CHANNELS; i++) { sums[i] = s[i]; }
-}
-
-// Adds one pixel's products with the weights of both channels.
+// Adds the products of one pixel's inputs, whose pairs follow each other, with the weights of both channels.
 TT_INNER_LOOP static void add_one(const uint32_t *x, const uint32_t *w, const uint32_t *w_end, int32_t *sums) {
     int32_t s0 = sums[0], s1 = sums[1];
     for (; w != w_end; x += 2, w += 4) {
@@ -400,27 +386,29 @@ TT_INNER_LOOP static void add_one(const uint32_t *x, const uint32_t *w, const ui
     sums[1] = s1;
 }
 
-// `count` outputs of a channel of any kind.
-TT_INNER_LOOP static void store_any(const work *k, int32_t co, const int32_t *sums, int8_t *y, int32_t count) {
-    const int32_t halved = k->twice_pixels + k->twice_weights;
-    for (int32_t i = 0; i < count; i++, y += k->args->y_channels) {
-        *y = tt_any_output(&k->output, sums[i] >> halved, co);
+// The same for a pixel of four that lie side by side.
+TT_INNER_LOOP static void add_one_of_four(const uint32_t *x, const uint32_t *w, const uint32_t *w_end, int32_t *sums) {
+    int32_t s0 = sums[0], s1 = sums[1];
+    for (; w != w_end; x += PIXELS, w += CHANNELS) {
+        s0 = tt_add_products(*x, w[0], s0);
+        s1 = tt_add_products(*x, w[1], s1);
     }
+    sums[0] = s0;
+    sums[1] = s1;
 }
 
-// Outputs of pixels of a tile, of `count` channels from co on.
+// Outputs of a tile, of `count` channels of any kind.
 TT_INNER_LOOP static void any_channels(const work *k, int32_t co, int32_t count, int32_t pixels, int8_t *y) {
-    const int32_t words = k->words;
-    const uint32_t *x = k->pixels;
-    for (int32_t at_once = 0; pixels > 0; pixels -= at_once, x += at_once * words, y += at_once * k->args->y_channels) {
-        int32_t sums[PIXELS * CHANNELS] = {0, 0};
-        at_once = pixels >= PIXELS ? PIXELS : 1;
-        if (at_once == 1) {
-            add_one(x, k->weights, k->weights + CHANNELS * words, sums);
+    const int32_t words = k->words, in_fours = pixels & ~(PIXELS - 1), halved = k->twice_pixels + k->twice_weights;
+    const uint32_t *w = k->weights, *w_end = w + CHANNELS * words;
+    for (int32_t i = 0; i < pixels; i++, y += k->args->y_channels) {
+        int32_t sums[CHANNELS] = {0, 0};
+        if (i < in_fours) {
+            add_one_of_four(k->pixels + (i & ~(PIXELS - 1)) * words + (i & (PIXELS - 1)), w, w_end, sums);
         } else {
-            add_four(x, k->weights, x + PIXELS * words, sums);
+            add_one(k->pixels + i * words, w, w_end, sums);
         }
-        for (int32_t i = 0; i < count; i++) { store_any(k, co + i, sums + i * at_once, y + i, at_once); }
+        for (int32_t c = 0; c < count; c++) { y[c] = tt_any_output(&k->output, sums[c] >> halved, co + c); }
     }
 }
 
@@ -468,7 +456,7 @@ TT_INNER_LOOP static void multiply(const work *k, int32_t pixels, int8_t *y) {
     outputs->x_end = x_end;
     at.y.step = channels;
     for (int32_t co = 0, next = 0; co < channels; co = next) {
-        if (k->whole != 0 && channels > 1) {
+        if (k->whole != 0) {
             co = tt_min(co, channels - CHANNELS);
             const int8_t *w = k->whole + co * k->inputs;
             expand_words(w, w + k->inputs, k->inputs, k->twice_weights, k->weights);
@@ -497,7 +485,7 @@ void tt_conv2d_s8(const void *args) {
     const int32_t inputs = cells * a->x_channels, row = (inputs + 3) & ~3;
     const int same = cells == 1 && win->pad_top == 0 && win->pad_left == 0 && win->y_height == win->x_height &&
                      win->y_width == win->x_width && win->stride_height == 1 && win->stride_width == 1;
-    const int one_block = a->block_count == 1 && row == inputs;
+    const int one_block = a->block_count == 1 && row == inputs && a->y_channels >= CHANNELS;
     uint32_t local[LOCAL_WORDS], *weights = a->scratch, *rest = weights + row + sizeof(two_outputs) / 4;
     int32_t room = a->scratch_bytes - 4 * row - (int32_t)sizeof(two_outputs);
     if (room < (int32_t)sizeof local && 2 * row * PIXELS <= (int32_t)sizeof local) {
