@@ -189,10 +189,13 @@ class Conv2d(Operator):
         return max(needed, worthwhile_scratch(self, graph, node))
 
     def scratch_wanted(self, graph: Graph, node: Node) -> int:
+        """Tiles of useful size, as even as they can be."""
         y = graph.outs(node)[0]
         row = self._expanded_row(graph, node)
-        useful = max(USEFUL_PIXELS, USEFUL_BYTES // row)
-        pixels = min(useful, max(FEWEST_PIXELS, y.size // y.shape[-1]))
+        pixels = max(FEWEST_PIXELS, y.size // y.shape[-1])
+        tiles = round(pixels / max(USEFUL_PIXELS, USEFUL_BYTES // row))
+        if tiles > 1:
+            pixels = -(-pixels // (tiles * FEWEST_PIXELS)) * FEWEST_PIXELS
         return (pixels + EXPANDED_OUTPUTS) * row + REQUANTIZATION_BYTES
 
     def _expanded_row(self, graph: Graph, node: Node) -> int:
