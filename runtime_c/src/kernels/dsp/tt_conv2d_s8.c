@@ -28,7 +28,7 @@ typedef struct work {
     int32_t inputs;      // of one output
     int32_t words;       // half as many, rounded up to an even number: of an expanded pixel
     int32_t direct;      // so many pixels can be read in whole words where they lie: their inputs follow each other
-    int32_t twice_pixels, twice_weights;  // whether these are doubled: one of them, or, where sums might pass 32 bits, none
+    int32_t twice_pixels, twice_weights;  // whether these are doubled; none where sums might pass 32 bits
     uint32_t *weights;   // [words, CHANNELS] pairs, and behind them two_outputs
     uint32_t *pixels;    // [words, PIXELS] pairs, groups of pixels; then [words] of each that is left
 } work;
@@ -165,8 +165,8 @@ TT_INNER_LOOP static void expand_one(const work *k, const int8_t *x, uint32_t *t
     }
 }
 
-// Pixels that cannot be read where they lie are gathered first: where the weights will be, there is room for four; others
-// where they will be expanded themselves, so far back that they are read before it is their turn. What follows a pixel's
+// Pixels that cannot be read where they lie are gathered first: four of them where the weights will be, others where
+// they will be expanded themselves, so far back that they are read before it is their turn. What follows a pixel's
 // inputs, up to a row, is anything: the weights there are zeros.
 TT_INNER_LOOP static void expand_pixels(const work *k, int32_t first, int32_t count) {
     const int32_t end = first + count, row = 2 * k->words;
@@ -225,23 +225,25 @@ TT_INNER_LOOP static void expand_words(const int8_t *w0, const int8_t *w1, int32
     }
 }
 
-// Weights of inputs first to end - 1, fewer than four.
-TT_INNER_LOOP static void put_weights(const work *k, const int8_t *w0, const int8_t *w1, int32_t first, int32_t end) {
-    for (int32_t i = first; i < end; i++) {
-        int16_t *to = (int16_t *)(k->weights + (i & ~3)) + 4 * (i & 1) + ((i >> 1) & 1);
-        to[0] = (int16_t)(*w0++ << k->twice_weights);
-        to[2] = (int16_t)(*w1++ << k->twice_weights);
+// Weights of both channels where they are put in a row: behind three quarters of the place where they will be expanded,
+// so that each is read before it is its turn; between the rows lies two_outputs.
+TT_INNER_LOOP static void copy_both(const work *k, int32_t first, const int8_t *w0, const int8_t *w1, int32_t count) {
+    int8_t *to = (int8_t *)k->weights + 6 * k->words + first;
+    const int32_t second = 2 * k->words + (int32_t)sizeof(two_outputs);
+    if (count < 4) {
+        for (int8_t *end = to + count; to != end; to++) {
+            to[0] = *w0++;
+            to[second] = *w1++;
+        }
+        return;
     }
-}
-
-// Weights of any inputs.
-TT_INNER_LOOP static void expand_weights(const work *k, const int8_t *w0, const int8_t *w1, int32_t first, int32_t end) {
-    const int32_t start = tt_min(end, (first + 3) & ~3), words = (end - start) & ~3, last = start + words;
-    if (start != first) { put_weights(k, w0, w1, first, start); }
-    w0 += start - first;
-    w1 += start - first;
-    if (words != 0) { expand_words(w0, w1, words, k->twice_weights, k->weights + start); }
-    if (last != end) { put_weights(k, w0 + words, w1 + words, last, end); }
+    int8_t *last = to + count - 4;
+    memcpy(last, w0 + count - 4, 4);
+    memcpy(last + second, w1 + count - 4, 4);
+    for (; to < last; w0 += 4, w1 += 4, to += 4) {
+        memcpy(to, w0, 4);
+        memcpy(to + second, w1, 4);
+    }
 }
 
 // Whether channels co - 1 and co lie in different blocks.
@@ -258,22 +260,22 @@ TT_INNER_LOOP static int32_t expand_blocks(const work *k, int32_t co) {
     const tt_conv2d_s8_args *a = k->args;
     const int left_over = parted(a, co + 1), alone = left_over && parted(a, co);
     if (left_over && !alone) { co--; }
-    for (int32_t i = k->inputs & ~3; i < 2 * k->words; i += 4) {
-        tt_store_two(k->weights + i, 0, 0, 0);
-        tt_store_two(k->weights + i, 1, 0, 0);
-    }
+    int8_t *row0 = (int8_t *)k->weights + 6 * k->words, *row1 = row0 + 2 * k->words + sizeof(two_outputs);
+    memset(row0 + 2 * k->words - 4, 0, 4);
+    memset(row1 + 2 * k->words - 4, 0, 4);
     for (const tt_weight_block *block = a->blocks, *end = block + a->block_count; block != end; block++) {
         const int32_t row = block->ci_count, size = k->cells * row, channel = co - block->co_start;
         if (channel < 0 || channel >= block->co_count) { continue; }
         const int8_t *w0 = block->weights + channel * size, *w1 = alone ? w0 : w0 + size;
         if (row == a->x_channels) {
-            expand_weights(k, w0, w1, 0, size);
+            copy_both(k, 0, w0, w1, size);
             continue;
         }
         for (int32_t first = block->ci_start; first < k->inputs; first += a->x_channels, w0 += row, w1 += row) {
-            expand_weights(k, w0, w1, first, first + row);
+            copy_both(k, first, w0, w1, row);
         }
     }
+    expand_words(row0, row1, 2 * k->words, k->twice_weights, k->weights);
     return alone ? ~co : co;
 }
 
@@ -486,8 +488,9 @@ void tt_conv2d_s8(const void *args) {
     const int same = cells == 1 && win->pad_top == 0 && win->pad_left == 0 && win->y_height == win->x_height &&
                      win->y_width == win->x_width && win->stride_height == 1 && win->stride_width == 1;
     const int one_block = a->block_count == 1 && row == inputs && a->y_channels >= CHANNELS;
-    uint32_t local[LOCAL_WORDS], *weights = a->scratch, *rest = weights + row + sizeof(two_outputs) / 4;
-    int32_t room = a->scratch_bytes - 4 * row - (int32_t)sizeof(two_outputs);
+    const int32_t packed = 4 * row + (int32_t)sizeof(two_outputs) + (one_block ? 0 : row);
+    uint32_t local[LOCAL_WORDS], *weights = a->scratch, *rest = weights + packed / 4;
+    int32_t room = a->scratch_bytes - packed;
     if (room < (int32_t)sizeof local && 2 * row * PIXELS <= (int32_t)sizeof local) {
         room = (int32_t)sizeof local;
         rest = local;
