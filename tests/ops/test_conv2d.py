@@ -74,7 +74,7 @@ def cut(weight, scales, at_co, at_ci):
     return blocks, tuple(rectangles)
 
 
-def build(case, rounding="double", pieces=None):
+def build(case, rounding="double", pieces=None, clamp=(-128, 127)):
     rng = np.random.default_rng(case["seed"])
     (ci, co), (kh, kw) = case["channels"], case["kernel"]
     weight = integers(rng, (co, kh, kw, ci), -127, 127, np.int8, case["extreme"])
@@ -88,7 +88,7 @@ def build(case, rounding="double", pieces=None):
     attrs = {
         "strides": case["strides"],
         "padding": case["padding"],
-        "clamp": (-128, 127),
+        "clamp": clamp,
         "rounding": rounding,
         "blocks": rectangles,
     }
@@ -128,6 +128,23 @@ def test_sums_of_many_inputs(inputs, pieces):
     case = {"size": (2, 3), "channels": (inputs, 41), "kernel": (1, 1), "strides": (1, 1), "padding": (0, 0, 0, 0),
             "zero_point": -3, "extreme": False, "seed": inputs}  # fmt: skip
     graph, sample = build(case, pieces=pieces)
+    assert_machines_equal_oracle(graph, {"x": sample})
+
+
+def test_sums_whose_doubles_may_not_fit():
+    case = {"size": (1, 5), "channels": (16388, 3), "kernel": (1, 1), "strides": (1, 1), "padding": (0, 0, 0, 0),
+            "zero_point": 127, "extreme": True, "seed": 1}  # fmt: skip
+    graph, sample = build(case)
+    assert_machines_equal_oracle(graph, {"x": sample})
+
+
+@pytest.mark.parametrize("zero_point", [-128, -5, 90])
+@pytest.mark.parametrize("low", [-1, 0, 1])
+def test_clamp_at_the_zero_point(zero_point, low):
+    """Where no output is below the zero point, the sign of a total is of no account."""
+    case = {"size": (5, 5), "channels": (12, 7), "kernel": (1, 1), "strides": (1, 1), "padding": (0, 0, 0, 0),
+            "zero_point": zero_point, "extreme": False, "seed": 2}  # fmt: skip
+    graph, sample = build(case, clamp=(max(-128, zero_point + low), 127))
     assert_machines_equal_oracle(graph, {"x": sample})
 
 

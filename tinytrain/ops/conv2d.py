@@ -185,15 +185,28 @@ class Conv2d(Operator):
         )  # fmt: skip
 
     def scratch(self, graph: Graph, node: Node) -> int:
-        needed = (FEWEST_PIXELS + EXPANDED_OUTPUTS) * self._expanded_row(graph, node) + REQUANTIZATION_BYTES
-        return max(needed, worthwhile_scratch(self, graph, node))
+        return max(self._expanded(graph, node, FEWEST_PIXELS), worthwhile_scratch(self, graph, node))
 
     def scratch_wanted(self, graph: Graph, node: Node) -> int:
+        """Tiles of useful size, as even as they can be."""
         y = graph.outs(node)[0]
         row = self._expanded_row(graph, node)
-        useful = max(USEFUL_PIXELS, USEFUL_BYTES // row)
-        pixels = min(useful, max(FEWEST_PIXELS, y.size // y.shape[-1]))
-        return (pixels + EXPANDED_OUTPUTS) * row + REQUANTIZATION_BYTES
+        pixels = max(FEWEST_PIXELS, y.size // y.shape[-1])
+        tiles = round(pixels / max(USEFUL_PIXELS, USEFUL_BYTES // row))
+        if tiles > 1:
+            pixels = -(-pixels // (tiles * FEWEST_PIXELS)) * FEWEST_PIXELS
+        return self._expanded(graph, node, pixels)
+
+    def _expanded(self, graph: Graph, node: Node, pixels: int) -> int:
+        """Bytes for the inputs of these pixels and the weights of some outputs.
+
+        Weights are read where they lie if each output's are whole words in one block, else first put in a row.
+        """
+        row = self._expanded_row(graph, node)
+        kh, kw = windows.kernel_of(graph, node, node.inputs[2])
+        outputs, inputs = graph.outs(node)[0].shape[-1], kh * kw * input_channels(graph, node)
+        whole = len(node.inputs) == 3 and outputs >= EXPANDED_OUTPUTS and inputs % 4 == 0
+        return (pixels + EXPANDED_OUTPUTS) * row + (0 if whole else row // 2) + REQUANTIZATION_BYTES
 
     def _expanded_row(self, graph: Graph, node: Node) -> int:
         """Bytes of the inputs of one output as int16."""

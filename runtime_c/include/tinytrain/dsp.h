@@ -56,6 +56,9 @@ static inline uint32_t tt_add_odd_pair(uint32_t pair, uint32_t bytes) {
     return sum;
 }
 
+// Sums of both elements of two pairs.
+static inline uint32_t tt_add_pairs(uint32_t a, uint32_t b) { return (uint32_t)__sadd16((int16x2_t)a, (int16x2_t)b); }
+
 // Both elements of a pair.
 static inline uint32_t tt_pair_of(int32_t value) { return ((uint32_t)value & 0xFFFFU) * 0x10001U; }
 

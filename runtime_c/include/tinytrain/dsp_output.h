@@ -15,46 +15,56 @@ typedef struct tt_channel {
 
 enum { TT_MOST_RIGHT = 22, TT_MOST_PRODUCTS = 16383, TT_LARGEST_PRODUCT = 255 * 128 };
 
+// Of any channel.
+TT_INNER_LOOP static int8_t tt_any_output(const tt_output *o, int32_t sum, int32_t channel) {
+    return tt_output_of(o, sum, channel);
+}
+
 // A channel without this form may still have one output whatever its sum, so far outside lies its bias, or so small are
 // its weights: outputs never fall where sums rise. Such channels are not rare.
-TT_INNER_LOOP static void tt_set_constant_channel(tt_channel *c, const tt_output *o, int32_t channel, int32_t products) {
-    c->twice_bias = c->multiplier = c->addend = c->right = 0;
-    if (o->single_rounding || products > TT_MOST_PRODUCTS) { return; }
-    const int32_t largest = products * TT_LARGEST_PRODUCT, y = tt_output_of(o, largest, channel);
-    if (o->shift[channel] <= 0 && tt_output_of(o, -largest, channel) == y) {
-        c->addend = 4 * y + 2;
-        c->right = 2;
-    }
+TT_INNER_LOOP static tt_channel tt_constant_channel(const tt_output *o, int32_t channel, int32_t products) {
+    const tt_channel none = {0, 0, 0, 0};
+    if (o->single_rounding || products > TT_MOST_PRODUCTS || o->shift[channel] > 0) { return none; }
+    const int32_t largest = products * TT_LARGEST_PRODUCT, y = tt_any_output(o, largest, channel);
+    const tt_channel constant = {0, 0, 4 * y + 2, 2};
+    return tt_any_output(o, -largest, channel) == y ? constant : none;
 }
 
 // products: of weights and inputs in a sum.
-static inline void tt_set_channel(tt_channel *c, const tt_output *o, int32_t channel, int32_t products) {
-    const int32_t bias = o->bias[channel], right = -o->shift[channel];
+static inline int tt_is_fast(const tt_output *o, int32_t channel, int32_t products) {
     const uint32_t limit = (1U << 30) - (uint32_t)products * TT_LARGEST_PRODUCT;
-    if (o->single_rounding || products > TT_MOST_PRODUCTS || (uint32_t)(right - 1) >= TT_MOST_RIGHT ||
-        (uint32_t)bias + limit >= 2 * limit) {
-        tt_set_constant_channel(c, o, channel, products);
-        return;
-    }
-    c->twice_bias = 2 * bias;
-    c->multiplier = o->multiplier[channel];
-    c->addend = (2 * o->zero_point + 1) * (1 << (right - 1));
-    c->right = right;
+    return !o->single_rounding && products <= TT_MOST_PRODUCTS &&
+           (uint32_t)(-o->shift[channel] - 1) < TT_MOST_RIGHT && (uint32_t)o->bias[channel] + limit < 2 * limit;
 }
 
-// An output before its clamp. Below zero ties go away from zero: one less is added. The total's sign will do: where it
+static inline tt_channel tt_fast_channel(const tt_output *o, int32_t channel) {
+    const int32_t right = -o->shift[channel];
+    const tt_channel c = {2 * o->bias[channel], o->multiplier[channel], (2 * o->zero_point + 1) * (1 << (right - 1)),
+                          right};
+    return c;
+}
+
+static inline void tt_set_channel(tt_channel *c, const tt_output *o, int32_t channel, int32_t products) {
+    *c = tt_is_fast(o, channel, products) ? tt_fast_channel(o, channel) : tt_constant_channel(o, channel, products);
+}
+
+// The output of twice a total. Below zero ties go away from zero: one less is added. The total's sign will do: where it
 // is negative and t is 0, both addends round to the same.
-static inline int32_t tt_unclamped(const tt_channel *c, int32_t sum) {
-    int32_t twice_total, t;
-    __asm__("qdadd %0, %1, %2" : "=r"(twice_total) : "r"(c->twice_bias), "r"(sum));
+//
+// Where the clamp leaves no value below the zero point, this one less can be left out: of a negative total t is not
+// positive, so that floor((t + 2^(right - 1)) / 2^right) is not either. With it or without, what is clamped is the zero
+// point at most, and becomes the clamp's lower bound.
+static inline int8_t tt_output_of_twice(const tt_channel *c, int32_t twice_total) {
+    int32_t t, y;
     __asm__("smmlar %0, %1, %2, %3" : "=r"(t) : "r"(twice_total), "r"(c->multiplier), "r"(c->addend));
-    return (t + (twice_total >> 31)) >> c->right;
+    __asm__("ssat %0, #8, %1" : "=r"(y) : "r"((t + (twice_total >> 31)) >> c->right));
+    return (int8_t)y;
 }
 
 static inline int8_t tt_fast_output(const tt_channel *c, int32_t sum) {
-    int32_t y;
-    __asm__("ssat %0, #8, %1" : "=r"(y) : "r"(tt_unclamped(c, sum)));
-    return (int8_t)y;
+    int32_t twice_total;
+    __asm__("qdadd %0, %1, %2" : "=r"(twice_total) : "r"(c->twice_bias), "r"(sum));
+    return tt_output_of_twice(c, twice_total);
 }
 
 // The same for four sums in registers of an asm statement, by the names of its operands: a to d hold the words of a

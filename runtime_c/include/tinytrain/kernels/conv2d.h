@@ -13,7 +13,9 @@ typedef struct tt_conv2d_s8_args {
     const int32_t *bias;           // [y_channels]
     int8_t *y;                     // [y_height, y_width, y_channels]
     void *scratch;                 // words
-    int32_t scratch_bytes;         // twice (KH KW x_channels, rounded up to a multiple of 8) * 6 + 32, or more
+    int32_t scratch_bytes;         // 12 * (KH KW x_channels, rounded up to a multiple of 8) + 32, or more; 13 times it
+                                   // where weights lie in several blocks, KH KW x_channels is no multiple of 4, or
+                                   // there is one output channel
     const tt_weight_block *blocks; // together they cover y_channels x x_channels, each pair once
     int32_t block_count;
     int32_t x_channels, y_channels;

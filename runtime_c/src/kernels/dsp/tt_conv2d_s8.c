@@ -1,13 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 // tt_conv2d_s8: a tile of output pixels at a time. The inputs of each, less the zero point, are laid out as int16, four
 // pixels side by side; then the weights of two output channels after the other. Each step of the inner loop multiplies
-// pairs of inputs of four pixels with those of two channels: 16 products of 6 words. Padded cells are zeros.
+// pairs of inputs of four pixels with those of two channels: 16 products of 6 words. Padded cells are zeros. Pixels or
+// weights, whichever are fewer, are doubled, so that sums are twice what they should be: as requantization wants them.
 #include "tinytrain/dsp.h"
 #include "tinytrain/dsp_output.h"
 #include "tinytrain/kernels/conv2d.h"
 #include "tinytrain/window.h"
 
-enum { PIXELS = 4, CHANNELS = 2, FEWEST_INPUTS = 8, LOCAL_WORDS = 96, CHANNEL_BYTES = CHANNELS * 16 };
+enum { PIXELS = 4, CHANNELS = 2, LOCAL_WORDS = 96, PAIR_BYTES = 44, UNROLLED_PAIRS = 16 };
+
+// How two channels' sums become outputs, and where four pixels' end.
+typedef struct two_outputs {
+    struct {
+        int32_t multiplier, addend;
+    } scale[CHANNELS];
+    int32_t right[CHANNELS];
+    int32_t last;           // bytes from an output of the first pixel to that of the fourth
+    const uint32_t *x_end;  // of the groups of four pixels
+} two_outputs;
 
 typedef struct work {
     const tt_conv2d_s8_args *args;
@@ -16,9 +27,9 @@ typedef struct work {
     int32_t cells;       // of a window
     int32_t inputs;      // of one output
     int32_t words;       // half as many, rounded up to an even number: of an expanded pixel
-    int32_t contiguous;  // bytes of x, where the inputs of an output follow those of the one before; else 0
-    uint32_t *weights;   // [words, CHANNELS] pairs
-    tt_channel *channels;  // [CHANNELS], behind the weights
+    int32_t direct;      // so many pixels can be read in whole words where they lie: their inputs follow each other
+    int32_t twice_pixels, twice_weights;  // whether these are doubled; none where sums might pass 32 bits
+    uint32_t *weights;   // [words, CHANNELS] pairs, and behind them two_outputs
     uint32_t *pixels;    // [words, PIXELS] pairs, groups of pixels; then [words] of each that is left
 } work;
 
@@ -50,7 +61,8 @@ TT_INNER_LOOP static void gather_inside(const tt_conv2d_s8_args *a, int32_t y0, 
     }
 }
 
-// Rows of a window inside the image. Three words, two of which may overlap, hold three cells of three or four channels.
+// `rows` rows of a window inside the image. Three words, two of which may overlap, hold three cells of three or four
+// channels.
 TT_ALWAYS_INLINE static inline void copy_rows(int8_t *to, const int8_t *from, int32_t pitch, int32_t width,
                                               int32_t rows) {
     if (width < 8 || width > 12) {
@@ -66,250 +78,305 @@ TT_ALWAYS_INLINE static inline void copy_rows(int8_t *to, const int8_t *from, in
     }
 }
 
+// Windows inside the image: `count` neighbours, the first of them from `from` on.
+TT_INNER_LOOP static void gather_row(const tt_conv2d_s8_args *a, const int8_t *from, int32_t count, int32_t row,
+                                     int8_t *to) {
+    const int32_t channels = a->x_channels, step = a->window.stride_width * channels, rows = a->window.kernel_height;
+    const int32_t pitch = a->window.x_width * channels, width = a->window.kernel_width * channels;
+    for (; count > 0; count--, from += step, to += row) { copy_rows(to, from, pitch, width, rows); }
+}
+
 // The inputs of `count` output pixels, of each one after the other, `row` bytes from one pixel to the next.
 TT_INNER_LOOP static void gather(const tt_conv2d_s8_args *a, int32_t pixel, int32_t count, int32_t row, int8_t *to) {
     const tt_window *win = &a->window;
-    const int32_t kernel_height = win->kernel_height, kernel_width = win->kernel_width;
-    const int32_t pitch = win->x_width * a->x_channels, width = kernel_width * a->x_channels;
+    const int32_t last_x = win->x_width - win->kernel_width, last_y = win->x_height - win->kernel_height;
     int32_t oy = pixel / win->y_width, ox = pixel - oy * win->y_width;
-    for (; count > 0; count--, to += row) {
+    for (int32_t run = 0; count > 0; count -= run, to += run * row) {
         const int32_t y0 = oy * win->stride_height - win->pad_top, x0 = ox * win->stride_width - win->pad_left;
-        if (y0 < 0 || x0 < 0 || y0 + kernel_height > win->x_height || x0 + kernel_width > win->x_width) {
+        if (y0 >= 0 && y0 <= last_y && x0 >= 0 && x0 <= last_x) {
+            run = tt_min(tt_min(count, win->y_width - ox), (last_x - x0) / win->stride_width + 1);
+            gather_row(a, a->x + (y0 * win->x_width + x0) * a->x_channels, run, row, to);
+        } else {
+            run = 1;
             gather_inside(a, y0, x0, to);
-        } else {
-            copy_rows(to, a->x + y0 * pitch + x0 * a->x_channels, pitch, width, kernel_height);
         }
-        if (++ox == win->y_width) { ox = 0, oy++; }
+        ox += run;
+        if (ox == win->y_width) { ox = 0, oy++; }
     }
 }
 
-// Four pixels, `count` inputs each, `pitch` bytes apart.
-TT_INNER_LOOP static void expand_four(const int8_t *x, int32_t pitch, int32_t count, uint32_t minus_zero, uint32_t *to) {
-    const int8_t *x1 = x + pitch, *x2 = x1 + pitch, *x3 = x2 + pitch;
-    for (const int8_t *end = x + count; x != end; x += 4, x1 += 4, x2 += 4, x3 += 4, to += 8) {
-        const uint32_t b0 = tt_load_bytes(x), b1 = tt_load_bytes(x1), b2 = tt_load_bytes(x2), b3 = tt_load_bytes(x3);
-        tt_store_two(to, 0, tt_add_even_pair(minus_zero, b0), tt_add_even_pair(minus_zero, b1));
-        tt_store_two(to, 1, tt_add_even_pair(minus_zero, b2), tt_add_even_pair(minus_zero, b3));
-        tt_store_two(to, 2, tt_add_odd_pair(minus_zero, b0), tt_add_odd_pair(minus_zero, b1));
-        tt_store_two(to, 3, tt_add_odd_pair(minus_zero, b2), tt_add_odd_pair(minus_zero, b3));
-    }
-}
+#define PLAIN(pair)
+#define TWICE(pair) "sadd16 " #pair ", " #pair ", " #pair "\n\t"
 
-TT_INNER_LOOP static void expand_one(const int8_t *x, int32_t count, uint32_t minus_zero, uint32_t *to) {
-    for (const int8_t *end = x + count; x != end; x += 4, to += 2) {
-        const uint32_t bytes = tt_load_bytes(x);
-        tt_store_two(to, 0, tt_add_even_pair(minus_zero, bytes), tt_add_odd_pair(minus_zero, bytes));
-    }
-}
+// Pairs of four inputs of four pixels: the even ones, then the odd ones.
+#define EXPAND_FOUR(LENGTH)                          \
+    "1:\t"                                           \
+    "ldr r5, [%[x], %[pitch]]\n\t"                   \
+    "ldr r6, [%[x], %[pitch], lsl #1]\n\t"           \
+    "ldr r7, [%[x], %[last]]\n\t"                    \
+    "ldr r4, [%[x]], #4\n\t"                         \
+    "sxtab16 r8, %[zero], r4\n\t" LENGTH(r8)         \
+    "sxtab16 r9, %[zero], r5\n\t" LENGTH(r9)         \
+    "sxtab16 r10, %[zero], r6\n\t" LENGTH(r10)       \
+    "sxtab16 r11, %[zero], r7\n\t" LENGTH(r11)       \
+    "stm %[to]!, {r8-r11}\n\t"                       \
+    "sxtab16 r4, %[zero], r4, ror #8\n\t" LENGTH(r4) \
+    "sxtab16 r5, %[zero], r5, ror #8\n\t" LENGTH(r5) \
+    "sxtab16 r6, %[zero], r6, ror #8\n\t" LENGTH(r6) \
+    "sxtab16 r7, %[zero], r7, ror #8\n\t" LENGTH(r7) \
+    "stm %[to]!, {r4-r7}\n\t"                        \
+    "cmp %[x], %[end]\n\t"                           \
+    "bne 1b\n\t"
+#define EXPAND_FOURS(LENGTH)                                                                            \
+    __asm__ volatile(EXPAND_FOUR(LENGTH)                                                                \
+                     "ldr r4, %[next]\n\t"                                                              \
+                     "add %[x], r4\n\t"                                                                 \
+                     "add %[end], %[end], %[pitch], lsl #2\n\t"                                         \
+                     "ldr r4, %[all]\n\t"                                                               \
+                     "cmp %[x], r4\n\t"                                                                 \
+                     "bne 1b"                                                                           \
+                     : [x] "+&r"(x), [to] "+&r"(to), [end] "+&r"(end)                                   \
+                     : [pitch] "r"(pitch), [last] "r"(3 * pitch), [zero] "r"(minus_zero), [next] "m"(next), \
+                       [all] "m"(all)                                                                   \
+                     : "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "cc", "memory")
 
-// Where the weights will be there is room for the inputs of four pixels. What follows a pixel's inputs, up to a row, is
-// anything: the weights there are zeros.
-TT_INNER_LOOP static void expand_pixels(const work *k, int32_t first, int32_t count) {
+// Groups of four pixels, `pitch` bytes from one pixel to the next.
+TT_INNER_LOOP static void expand_fours(const work *k, const int8_t *x, int32_t pitch, int32_t fours, uint32_t *to) {
     const uint32_t minus_zero = tt_pair_of(-k->args->x_zero_point);
-    const int32_t row = 2 * k->words;
-    uint32_t *to = k->pixels;
-    for (int32_t end = first + count, step = 0; first < end; first += step, to += step * k->words) {
-        const int8_t *x = k->args->x + first * k->inputs;
-        int32_t pitch = k->inputs;
-        step = end - first >= PIXELS ? PIXELS : 1;
-        if ((first + step - 1) * k->inputs + row > k->contiguous) {
-            int8_t *room = (int8_t *)k->weights;
-            pitch = row;
-            gather(k->args, first, step, pitch, room);
-            x = room;
+    const int8_t *end = x + 2 * k->words, *all = x + PIXELS * pitch * fours;
+    const int32_t next = PIXELS * pitch - 2 * k->words;
+    if (k->twice_pixels) {
+        EXPAND_FOURS(TWICE);
+    } else {
+        EXPAND_FOURS(PLAIN);
+    }
+}
+
+TT_INNER_LOOP static void expand_one(const work *k, const int8_t *x, uint32_t *to) {
+    const uint32_t minus_zero = tt_pair_of(-k->args->x_zero_point);
+    for (const uint32_t *end = to + k->words; to != end; x += 4, to += 2) {
+        const uint32_t bytes = tt_load_bytes(x);
+        uint32_t even = tt_add_even_pair(minus_zero, bytes), odd = tt_add_odd_pair(minus_zero, bytes);
+        if (k->twice_pixels) {
+            even = tt_add_pairs(even, even);
+            odd = tt_add_pairs(odd, odd);
         }
-        if (step == PIXELS) {
-            expand_four(x, pitch, row, minus_zero, to);
+        tt_store_two(to, 0, even, odd);
+    }
+}
+
+// Pixels that cannot be read where they lie are gathered first: four of them where the weights will be, others where
+// they will be expanded themselves, so far back that they are read before it is their turn. What follows a pixel's
+// inputs, up to a row, is anything: the weights there are zeros.
+TT_INNER_LOOP static void expand_pixels(const work *k, int32_t first, int32_t count) {
+    const int32_t end = first + count, row = 2 * k->words;
+    uint32_t *to = k->pixels;
+    for (int32_t step = 0; first < end; first += step, to += step * k->words) {
+        const int32_t direct = tt_min(end, k->direct) - first;
+        int32_t fours = (end - first) / PIXELS, pitch = row;
+        int8_t *room = (int8_t *)k->weights;
+        const int8_t *x = room;
+        if (direct >= (fours != 0 ? PIXELS : 1)) {
+            fours = direct / PIXELS;
+            x = k->args->x + first * k->inputs;
+            pitch = k->inputs;
         } else {
-            expand_one(x, row, minus_zero, to);
+            if (fours > 1) {
+                room = (int8_t *)(to + PIXELS * fours * k->words) - PIXELS * (fours - 1) * row;
+                fours--;
+                x = room;
+            }
+            gather(k->args, first, tt_max(1, PIXELS * fours), row, room);
+        }
+        step = tt_max(1, PIXELS * fours);
+        if (fours != 0) {
+            expand_fours(k, x, pitch, fours, to);
+        } else {
+            expand_one(k, x, to);
         }
     }
 }
 
-// The weight of input i of a channel of the two.
-static void put_weight(uint32_t *weights, int32_t i, int32_t channel, int8_t weight) {
-    int16_t *elements = (int16_t *)weights;
-    elements[(i & ~3) * 2 + (i & 1) * 4 + 2 * channel + ((i >> 1) & 1)] = weight;
-}
-
-// Weights of four inputs of both channels.
-#define EXPAND_WORD                      \
-    "ldr %[a], [%[w0]], #4\n\t"          \
-    "ldr %[b], [%[w1]], #4\n\t"          \
-    "sxtb16 %[even0], %[a]\n\t"          \
-    "sxtb16 %[even1], %[b]\n\t"          \
-    "strd %[even0], %[even1], [%[to]], #8\n\t" \
-    "sxtb16 %[a], %[a], ror #8\n\t"      \
-    "sxtb16 %[b], %[b], ror #8\n\t"      \
-    "strd %[a], %[b], [%[to]], #8\n\t"
-#define EXPAND(words)                                                                                       \
-    __asm__ volatile(words                                                                                  \
-                     : [w0] "+&r"(w0), [w1] "+&r"(w1), [to] "+&r"(to), [a] "=&r"(a), [b] "=&r"(b),          \
-                       [even0] "=&r"(even0), [even1] "=&r"(even1)                                           \
-                     :                                                                                      \
-                     : "memory")
+// Weights of four inputs of both channels: the even pairs, then the odd ones.
+#define EXPAND_WORD(LENGTH)                   \
+    "ldr r12, [%[w0]], #4\n\t"                \
+    "ldr lr, [%[w1]], #4\n\t"                 \
+    "sxtb16 r4, r12\n\t" LENGTH(r4)           \
+    "sxtb16 r5, lr\n\t" LENGTH(r5)            \
+    "sxtb16 r12, r12, ror #8\n\t" LENGTH(r12) \
+    "sxtb16 lr, lr, ror #8\n\t" LENGTH(lr)    \
+    "stm %[to]!, {r4, r5, r12, lr}\n\t"
+#define EXPAND_WEIGHTS(words)                                             \
+    __asm__ volatile(words                                                \
+                     : [w0] "+&r"(w0), [w1] "+&r"(w1), [to] "+&r"(to)     \
+                     :                                                    \
+                     : "r4", "r5", "r12", "lr", "memory")
 
 // Weights of `count` inputs of both channels, a multiple of 4, from a multiple of 4 on.
-TT_INNER_LOOP static void expand_words(const int8_t *w0, const int8_t *w1, int32_t count, uint32_t *to) {
-    uint32_t a, b, even0, even1;
-    if ((count & 4) != 0) { EXPAND(EXPAND_WORD); }
-    if ((count & 8) != 0) { EXPAND(EXPAND_WORD EXPAND_WORD); }
-    for (const uint32_t *end = to + (count & ~15); to != end;) {
-        EXPAND(EXPAND_WORD EXPAND_WORD EXPAND_WORD EXPAND_WORD);
-    }
-}
-
-// Weights of any inputs.
-TT_INNER_LOOP static void expand_weights(const int8_t *w0, const int8_t *w1, int32_t first, int32_t end, uint32_t *to) {
-    int32_t i = first;
-    w0 -= first;
-    w1 -= first;
-    while (i < end) {
-        if ((i & 3) == 0 && i + 4 <= end) {
-            const int32_t count = (end - i) & ~3;
-            expand_words(w0 + i, w1 + i, count, to + i);
-            i += count;
-            continue;
-        }
-        put_weight(to, i, 0, w0[i]);
-        put_weight(to, i, 1, w1[i]);
-        i++;
-    }
-}
-
-static int holds(const tt_weight_block *block, int32_t co) {
-    return co >= block->co_start && co < block->co_start + block->co_count;
-}
-
-// Weights of a block, of channels co and co + 1 or, where channels is 1, twice of co.
-static void expand_block(const work *k, const tt_weight_block *block, int32_t co, int32_t channels) {
-    const int32_t size = k->cells * block->ci_count;
-    const int8_t *w0 = block->weights + (co - block->co_start) * size, *w1 = channels == CHANNELS ? w0 + size : w0;
-    if (size == k->inputs) {
-        const int32_t whole = size & ~3;
-        expand_words(w0, w1, whole, k->weights);
-        if (whole < size) { expand_weights(w0 + whole, w1 + whole, whole, size, k->weights); }
+TT_INNER_LOOP static void expand_words(const int8_t *w0, const int8_t *w1, int32_t count, int32_t twice, uint32_t *to) {
+    const uint32_t *end = to + count;
+    if (twice) {
+        while (to != end) { EXPAND_WEIGHTS(EXPAND_WORD(TWICE)); }
         return;
     }
-    for (int32_t first = block->ci_start; first < k->inputs; first += k->args->x_channels) {
-        expand_weights(w0, w1, first, first + block->ci_count, k->weights);
-        w0 += block->ci_count;
-        w1 += block->ci_count;
+    for (; (count & 12) != 0; count -= 4) { EXPAND_WEIGHTS(EXPAND_WORD(PLAIN)); }
+    while (to != end) {
+        EXPAND_WEIGHTS(EXPAND_WORD(PLAIN) EXPAND_WORD(PLAIN) EXPAND_WORD(PLAIN) EXPAND_WORD(PLAIN));
     }
 }
 
-// Channels co and, where it lies in the same blocks, co + 1; how many. Of one channel all is laid out twice.
-TT_INNER_LOOP static int32_t expand_channels(const work *k, int32_t co) {
-    const tt_weight_block *block = k->args->blocks, *end = block + k->args->block_count;
-    int32_t count = tt_min(CHANNELS, k->args->y_channels - co);
-    for (int32_t i = k->inputs & ~3; i < 2 * k->words; i += 4) {
-        tt_store_two(k->weights + i, 0, 0, 0);
-        tt_store_two(k->weights + i, 1, 0, 0);
-    }
-    if (k->whole != 0) {
-        const int8_t *w = k->whole + co * k->inputs;
-        expand_words(w, w + (count - 1) * k->inputs, k->inputs, k->weights);
-    } else {
-        for (; block != end; block++) {
-            if (holds(block, co) != holds(block, co + 1)) { count = 1; }
+// Weights of both channels where they are put in a row: behind three quarters of the place where they will be expanded,
+// so that each is read before it is its turn; between the rows lies two_outputs.
+TT_INNER_LOOP static void copy_both(const work *k, int32_t first, const int8_t *w0, const int8_t *w1, int32_t count) {
+    int8_t *to = (int8_t *)k->weights + 6 * k->words + first;
+    const int32_t second = 2 * k->words + (int32_t)sizeof(two_outputs);
+    if (count < 4) {
+        for (int8_t *end = to + count; to != end; to++) {
+            to[0] = *w0++;
+            to[second] = *w1++;
         }
-        for (block = k->args->blocks; block != end; block++) {
-            if (holds(block, co)) { expand_block(k, block, co, count); }
-        }
+        return;
     }
-    tt_set_channel(&k->channels[0], &k->output, co, k->inputs);
-    tt_set_channel(&k->channels[1], &k->output, co + count - 1, k->inputs);
-    return count;
+    int8_t *last = to + count - 4;
+    memcpy(last, w0 + count - 4, 4);
+    memcpy(last + second, w1 + count - 4, 4);
+    for (; to < last; w0 += 4, w1 += 4, to += 4) {
+        memcpy(to, w0, 4);
+        memcpy(to + second, w1, 4);
+    }
 }
 
-// Pairs of inputs of four pixels with those of both channels. MAC: an instruction that sets its sum to two products, or
-// adds them to it.
-#define SET(sum, x, w) "smuad %[" #sum "], %[" #x "], %[" #w "]\n\t"
-#define ADD(sum, x, w) "smlad %[" #sum "], %[" #x "], %[" #w "], %[" #sum "]\n\t"
-#define PAIRS(MAC)                                                                 \
-    "ldrd %[w0], %[w1], [%[w]], #8\n\t"                                            \
-    "ldrd %[x0], %[x1], [%[x]], #8\n\t"                                            \
-    MAC(s0, x0, w0) MAC(s4, x0, w1) MAC(s1, x1, w0) MAC(s5, x1, w1)                \
-    "ldrd %[x0], %[x1], [%[x]], #8\n\t"                                            \
-    MAC(s2, x0, w0) MAC(s6, x0, w1) MAC(s3, x1, w0) MAC(s7, x1, w1)
-#define UNIT PAIRS(ADD) PAIRS(ADD) PAIRS(ADD) PAIRS(ADD)
+// Whether channels co - 1 and co lie in different blocks.
+static int parted(const tt_conv2d_s8_args *a, int32_t co) {
+    for (const tt_weight_block *block = a->blocks, *end = block + a->block_count; block != end; block++) {
+        if (block->co_start == co || block->co_start + block->co_count == co) { return 1; }
+    }
+    return 0;
+}
 
-// All the inputs of four pixels, whose number is a multiple of 4. No register is left for what comes after the first
-// 4: doubled, `more` says by its sign that no other 4 make a unit with them, then by its carry that the number of units
-// left is odd, or, where it is zero, that none is left.
-#define FOUR_PIXELS                                                                                     \
-    PAIRS(SET) PAIRS(ADD)                                                                               \
-    "ldr %[x0], %[more]\n\t"                                                                            \
-    "lsls %[x0], %[x0], #1\n\t"                                                                         \
-    "bmi 5f\n\t" PAIRS(ADD) PAIRS(ADD)                                                                  \
-    "5:\t"                                                                                              \
-    "bcs 2f\n\t"                                                                                        \
-    "beq 3f\n"                                                                                          \
-    "1:\t" UNIT                                                                                         \
-    "2:\t" UNIT                                                                                         \
-    "ldr %[x0], %[w_end]\n\t"                                                                           \
-    "cmp %[w], %[x0]\n\t"                                                                               \
-    "bne 1b\n"                                                                                          \
-    "3:\t"
+// Weights of channels co and co + 1; co. Where co is left over in its blocks it takes the one before it once more, and
+// that one's number is returned. Where it is alone there, it is laid out twice, and ~co is returned.
+TT_INNER_LOOP static int32_t expand_blocks(const work *k, int32_t co) {
+    const tt_conv2d_s8_args *a = k->args;
+    const int left_over = parted(a, co + 1), alone = left_over && parted(a, co);
+    if (left_over && !alone) { co--; }
+    int8_t *row0 = (int8_t *)k->weights + 6 * k->words, *row1 = row0 + 2 * k->words + sizeof(two_outputs);
+    memset(row0 + 2 * k->words - 4, 0, 4);
+    memset(row1 + 2 * k->words - 4, 0, 4);
+    for (const tt_weight_block *block = a->blocks, *end = block + a->block_count; block != end; block++) {
+        const int32_t row = block->ci_count, size = k->cells * row, channel = co - block->co_start;
+        if (channel < 0 || channel >= block->co_count) { continue; }
+        const int8_t *w0 = block->weights + channel * size, *w1 = alone ? w0 : w0 + size;
+        if (row == a->x_channels) {
+            copy_both(k, 0, w0, w1, size);
+            continue;
+        }
+        for (int32_t first = block->ci_start; first < k->inputs; first += a->x_channels, w0 += row, w1 += row) {
+            copy_both(k, first, w0, w1, row);
+        }
+    }
+    expand_words(row0, row1, 2 * k->words, k->twice_weights, k->weights);
+    return alone ? ~co : co;
+}
 
-// Their outputs, by the two channels behind the weights; x0 is where those of the first pixel go.
-#define STORE(s0, s1, s2, s3, advance)                                                                  \
-    "strb %[" #s1 "], [%[x0], %[x1]]\n\t"                                                               \
-    "strb %[" #s2 "], [%[x0], %[x1], lsl #1]\n\t"                                                       \
-    "strb %[" #s3 "], [%[x0], %[w0]]\n\t"                                                               \
-    "strb %[" #s0 "], [%[x0]], #" #advance "\n\t"
-#define EIGHT_OUTPUTS                                                                                   \
-    "ldrd %[w0], %[w1], [%[w]]\n\t"                                                                     \
-    "ldrd %[x0], %[x1], [%[w], #8]\n\t" TT_OUTPUTS(s0, s1, s2, s3, w0, w1, x0, x1)                      \
-    "ldrd %[w0], %[w1], [%[w], #16]\n\t"                                                                \
-    "ldrd %[x0], %[x1], [%[w], #24]\n\t" TT_OUTPUTS(s4, s5, s6, s7, w0, w1, x0, x1)                     \
-    "ldrd %[x0], %[x1], %[to]\n\t"                                                                      \
-    "ldrd %[w0], %[w1], %[last]\n\t" STORE(s0, s1, s2, s3, 1) STORE(s4, s5, s6, s7, -1)                 \
-    "add %[x0], %[x0], %[x1], lsl #2\n\t"                                                               \
-    "str %[x0], %[to]\n\t"
+// Pairs of inputs of four pixels with those of both channels, added to the sums of the first channel (r4 to r7) and of
+// the second (r8 to r11). FROM: what a sum is before.
+#define PAIR(FROM)                                      \
+    "ldrd r2, r3, [%[w]], #8\n\t"                       \
+    "ldrd r12, lr, [%[x]], #8\n\t"                      \
+    "smlad r4, r12, r2, " FROM(r4, r7) "\n\t"           \
+    "smlad r8, r12, r3, " FROM(r8, r11) "\n\t"          \
+    "smlad r5, lr, r2, " FROM(r5, r7) "\n\t"            \
+    "smlad r9, lr, r3, " FROM(r9, r11) "\n\t"           \
+    "ldrd r12, lr, [%[x]], #8\n\t"                      \
+    "smlad r6, r12, r2, " FROM(r6, r7) "\n\t"           \
+    "smlad r10, r12, r3, " FROM(r10, r11) "\n\t"        \
+    "smlad r7, lr, r2, r7\n\t"                          \
+    "smlad r11, lr, r3, r11\n\t"
+#define SUM(sum, bias) #sum
+#define BIAS(sum, bias) #bias
+#define FOUR_PAIRS PAIR(SUM) PAIR(SUM) PAIR(SUM) PAIR(SUM)
+#define EACH(DO, ...) \
+    DO(r4, __VA_ARGS__) DO(r5, __VA_ARGS__) DO(r6, __VA_ARGS__) DO(r7, __VA_ARGS__)
+#define EACH_OF_SECOND(DO, ...) \
+    DO(r8, __VA_ARGS__) DO(r9, __VA_ARGS__) DO(r10, __VA_ARGS__) DO(r11, __VA_ARGS__)
+#define SCALE(s, multiplier, addend) "smmlar " #s ", " #s ", " #multiplier ", " #addend "\n\t"
+#define SCALE_SIGNED(s, multiplier, addend)                         \
+    "smmlar r12, " #s ", " #multiplier ", " #addend "\n\t"          \
+    "add " #s ", r12, " #s ", asr #31\n\t"
+#define SHIFT(s, right) "asr " #s ", " #s ", " #right "\n\t"
+#define SATURATE(s, ...) "ssat " #s ", #8, " #s "\n\t"
 
-// Groups of four pixels up to x_end, two channels whose outputs have the fast form. `step` bytes lie between pixels of y.
-TT_ALWAYS_INLINE static inline void two_channels(const uint32_t *x, const uint32_t *x_end, const uint32_t *weights,
-                                                 int32_t words, int8_t *y, int32_t step) {
+// What two_channels keeps on the stack: 8 sums, 4 operands and 2 pointers are all registers there are.
+typedef struct places {
+    const uint32_t *weights;
+    uintptr_t w_last;  // the end of the weights, or one less
+    uint32_t entry;    // into the loop
     struct {
-        int8_t *y;
-        int32_t step;
-    } to = {y, step};
-    const struct {
-        int32_t step;  // from the first pixel to the last one
-        const uint32_t *x_end;
-    } last = {3 * step, x_end};
-    const uint32_t half = ((uint32_t)words >> 1) & 1, units = ((uint32_t)words >> 2) + half - 1;
-    const uint32_t *w_end = weights + CHANNELS * words, more = units << 31 | half << 30 | units >> 1;
-    uint32_t w, x0, x1, w0, w1, s0, s1, s2, s3, s4, s5, s6, s7;
-    __asm__ volatile("4:\t"
-                     "ldr %[w], %[weights]\n\t" FOUR_PIXELS EIGHT_OUTPUTS
-                     "cmp %[x], %[w1]\n\t"
-                     "bne 4b"
-                     : [x] "+&r"(x), [w] "=&r"(w), [x0] "=&r"(x0), [x1] "=&r"(x1), [w0] "=&r"(w0), [w1] "=&r"(w1),
-                       [s0] "=&r"(s0), [s1] "=&r"(s1), [s2] "=&r"(s2), [s3] "=&r"(s3), [s4] "=&r"(s4),
-                       [s5] "=&r"(s5), [s6] "=&r"(s6), [s7] "=&r"(s7), [to] "+m"(to)
-                     : [weights] "m"(weights), [w_end] "m"(w_end), [more] "m"(more), [last] "m"(last)
-                     : "cc", "memory");
+        int32_t of[CHANNELS];
+    } twice_bias;
+    two_outputs *outputs;  // behind the weights
+    struct {
+        int8_t *first;
+        int32_t step;  // bytes from one pixel's output to that of the next
+    } y;
+} places;
+
+// Groups of four pixels from x on, two channels whose outputs have the fast form.
+//
+// Sums start with their biases, in the first pair; then a jump into the loop takes what is no whole round of it. Where
+// the clamp leaves no value below the zero point, the sign of a total need not be looked at (tinytrain/dsp_output.h):
+// then w_last is one less, and what ends the loop also says which way to go.
+TT_ALWAYS_INLINE static inline void two_channels(const uint32_t *x, int32_t words, places *at) {
+    const uint32_t *w;
+    at->entry = 1U - PAIR_BYTES * ((uint32_t)(words - 1) % UNROLLED_PAIRS);  // from 3; the 1 stands for Thumb
+    __asm__ volatile(
+        "ldr r2, %[entry]\n\t"
+        "adr.w r3, 3f\n\t"
+        "add r2, r3\n\t"
+        "str r2, %[entry]\n"
+        "1:\t"
+        "ldr %[w], %[weights]\n\t"
+        "ldrd r7, r11, %[bias]\n\t" PAIR(BIAS)
+        "ldr pc, %[entry]\n"
+        "2:\t" FOUR_PAIRS FOUR_PAIRS FOUR_PAIRS FOUR_PAIRS
+        "3:\t"
+        "ldr r12, %[w_last]\n\t"
+        "cmp %[w], r12\n\t"
+        "blo.w 2b\n\t"
+        "beq 5f\n\t"
+        "ldm %[w]!, {r2, r3, r12, lr}\n\t" EACH(SCALE, r2, r3) EACH_OF_SECOND(SCALE, r12, lr)
+        "4:\t"
+        "ldm %[w], {r2, r3, r12, lr}\n\t" EACH(SHIFT, r2) EACH_OF_SECOND(SHIFT, r3) EACH(SATURATE,)
+        EACH_OF_SECOND(SATURATE,)
+        "ldrd r2, r3, %[y]\n\t"
+        "strb r5, [r2, r3]\n\t"
+        "strb r6, [r2, r3, lsl #1]\n\t"
+        "strb r7, [r2, r12]\n\t"
+        "strb r4, [r2], #1\n\t"
+        "strb r9, [r2, r3]\n\t"
+        "strb r10, [r2, r3, lsl #1]\n\t"
+        "strb r11, [r2, r12]\n\t"
+        "strb r8, [r2], #-1\n\t"
+        "add r2, r2, r3, lsl #2\n\t"
+        "str r2, %[y]\n\t"
+        "cmp %[x], lr\n\t"
+        "bne.w 1b\n\t"
+        "b 6f\n"
+        "5:\t"
+        "ldrd r2, r3, [%[w]], #8\n\t" EACH(SCALE_SIGNED, r2, r3)
+        "ldrd r2, r3, [%[w]], #8\n\t" EACH_OF_SECOND(SCALE_SIGNED, r2, r3)
+        "b 4b\n"
+        "6:"
+        : [x] "+l"(x), [w] "=&l"(w), [entry] "+m"(at->entry), [y] "+m"(at->y)
+        : [weights] "m"(at->weights), [w_last] "m"(at->w_last), [bias] "m"(at->twice_bias)
+        : "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory");
 }
 
-// Sums of four pixels of a channel, then of the other.
-TT_INNER_LOOP static void add_four(const uint32_t *x, const uint32_t *w, const uint32_t *end, int32_t *sums) {
-    int32_t s[PIXELS * CHANNELS] = {0, 0, 0, 0, 0, 0, 0, 0};
-    for (; x != end; x += PIXELS, w += CHANNELS) {
-#pragma GCC unroll 4
-        for (int32_t i = 0; i < PIXELS; i++) {
-            s[i] = tt_add_products(x[i], w[0], s[i]);
-            s[PIXELS + i] = tt_add_products(x[i], w[1], s[PIXELS + i]);
-        }
-    }
-    for (int32_t i = 0; i < PIXELS * CHANNELS; i++) { sums[i] = s[i]; }
-}
-
-// Sums of one pixel of both channels.
-TT_INNER_LOOP static void add_one(const uint32_t *x, const uint32_t *w, const uint32_t *end, int32_t *sums) {
-    int32_t s0 = 0, s1 = 0;
-    for (; x != end; x += 2, w += 4) {
+// Adds the products of one pixel's inputs, whose pairs follow each other, with the weights of both channels.
+TT_INNER_LOOP static void add_one(const uint32_t *x, const uint32_t *w, const uint32_t *w_end, int32_t *sums) {
+    int32_t s0 = sums[0], s1 = sums[1];
+    for (; w != w_end; x += 2, w += 4) {
         uint32_t even, odd, even0, odd0, even1, odd1;
         tt_load_two(x, 0, &even, &odd);
         tt_load_two(w, 0, &even0, &even1);
@@ -321,51 +388,95 @@ TT_INNER_LOOP static void add_one(const uint32_t *x, const uint32_t *w, const ui
     sums[1] = s1;
 }
 
-// `count` outputs of a channel.
-TT_INNER_LOOP static void store_any(const work *k, const tt_channel *c, int32_t co, const int32_t *sums, int8_t *y,
-                                    int32_t count) {
-    for (int32_t i = 0; i < count; i++, y += k->args->y_channels) {
-        *y = c->right != 0 ? tt_fast_output(c, sums[i]) : tt_output_of(&k->output, sums[i], co);
+// The same for a pixel of four that lie side by side.
+TT_INNER_LOOP static void add_one_of_four(const uint32_t *x, const uint32_t *w, const uint32_t *w_end, int32_t *sums) {
+    int32_t s0 = sums[0], s1 = sums[1];
+    for (; w != w_end; x += PIXELS, w += CHANNELS) {
+        s0 = tt_add_products(*x, w[0], s0);
+        s1 = tt_add_products(*x, w[1], s1);
     }
+    sums[0] = s0;
+    sums[1] = s1;
 }
 
-// Outputs of pixels of a tile, of `count` channels from co on: sums for any kind of channel.
-TT_INNER_LOOP static void any_channels(const work *k, const uint32_t *x, int32_t co, int32_t count, int32_t pixels,
-                                       int8_t *y) {
-    const int32_t words = k->words;
-    for (int32_t at_once = 0; pixels > 0; pixels -= at_once, x += at_once * words, y += at_once * k->args->y_channels) {
-        int32_t sums[PIXELS * CHANNELS];
-        at_once = pixels >= PIXELS ? PIXELS : 1;
-        if (at_once == 1) {
-            add_one(x, k->weights, x + words, sums);
+// Outputs of a tile, of `count` channels of any kind.
+TT_INNER_LOOP static void any_channels(const work *k, int32_t co, int32_t count, int32_t pixels, int8_t *y) {
+    const int32_t words = k->words, in_fours = pixels & ~(PIXELS - 1), halved = k->twice_pixels + k->twice_weights;
+    const uint32_t *w = k->weights, *w_end = w + CHANNELS * words;
+    for (int32_t i = 0; i < pixels; i++, y += k->args->y_channels) {
+        int32_t sums[CHANNELS] = {0, 0};
+        if (i < in_fours) {
+            add_one_of_four(k->pixels + (i & ~(PIXELS - 1)) * words + (i & (PIXELS - 1)), w, w_end, sums);
         } else {
-            add_four(x, k->weights, x + PIXELS * words, sums);
+            add_one(k->pixels + i * words, w, w_end, sums);
         }
-        for (int32_t i = 0; i < count; i++) {
-            store_any(k, &k->channels[i], co + i, sums + i * at_once, y + i, at_once);
-        }
+        for (int32_t c = 0; c < count; c++) { y[c] = tt_any_output(&k->output, sums[c] >> halved, co + c); }
     }
 }
 
-TT_INNER_LOOP static void finish_pixels(const work *k, int32_t co, int32_t count, int32_t pixels, int8_t *y) {
-    const int32_t step = k->args->y_channels, words = k->words;
-    const uint32_t *x = k->pixels;
-    if (count < CHANNELS || k->channels[0].right == 0 || k->channels[1].right == 0) {
-        any_channels(k, x, co, count, pixels, y);
-        return;
+static inline void put_channel(places *at, int32_t i, tt_channel c) {
+    at->twice_bias.of[i] = c.twice_bias;
+    at->outputs->scale[i].multiplier = c.multiplier;
+    at->outputs->scale[i].addend = c.addend;
+    at->outputs->right[i] = c.right;
+}
+
+// Channels co and co + 1; whether their outputs have the fast form.
+TT_INNER_LOOP static int set_channels(const work *k, int32_t co, places *at) {
+#pragma GCC unroll 2
+    for (int32_t i = 0; i < CHANNELS; i++) {
+        if (tt_is_fast(&k->output, co + i, k->inputs)) {
+            put_channel(at, i, tt_fast_channel(&k->output, co + i));
+        } else {
+            const tt_channel c = tt_constant_channel(&k->output, co + i, k->inputs);
+            if (c.right == 0) { return 0; }
+            put_channel(at, i, c);
+        }
     }
-    if (pixels >= PIXELS) {
-        const int32_t done = pixels & ~(PIXELS - 1);
-        two_channels(x, x + done * words, k->weights, words, y, step);
-        x += done * words;
-        y += done * step;
-        pixels -= done;
+    return 1;
+}
+
+// One pixel of two channels.
+TT_INNER_LOOP static void one_pixel(const uint32_t *x, const places *at, int8_t *y) {
+    const two_outputs *outputs = at->outputs;
+    int32_t sums[CHANNELS] = {at->twice_bias.of[0], at->twice_bias.of[1]};
+    add_one(x, at->weights, (const uint32_t *)outputs, sums);
+    for (int32_t c = 0; c < CHANNELS; c++) {
+        const tt_channel channel = {0, outputs->scale[c].multiplier, outputs->scale[c].addend, outputs->right[c]};
+        y[c] = tt_output_of_twice(&channel, sums[c]);
     }
-    for (; pixels > 0; pixels--, x += words, y += step) {
-        int32_t sums[CHANNELS];
-        add_one(x, k->weights, x + words, sums);
-        y[0] = tt_fast_output(&k->channels[0], sums[0]);
-        y[1] = tt_fast_output(&k->channels[1], sums[1]);
+}
+
+// All channels of a tile of pixels.
+TT_INNER_LOOP static void multiply(const work *k, int32_t pixels, int8_t *y) {
+    const int32_t channels = k->args->y_channels, words = k->words, fours = pixels / PIXELS;
+    const uint32_t *x_end = k->pixels + PIXELS * fours * words;
+    two_outputs *outputs = (two_outputs *)(k->weights + CHANNELS * words);
+    places at = {.weights = k->weights, .w_last = (uintptr_t)outputs - (k->output.low >= k->output.zero_point)};
+    at.outputs = outputs;
+    outputs->last = (PIXELS - 1) * channels;
+    outputs->x_end = x_end;
+    at.y.step = channels;
+    for (int32_t co = 0, next = 0; co < channels; co = next) {
+        if (k->whole != 0) {
+            co = tt_min(co, channels - CHANNELS);
+            const int8_t *w = k->whole + co * k->inputs;
+            expand_words(w, w + k->inputs, k->inputs, k->twice_weights, k->weights);
+            next = co + CHANNELS;
+        } else {
+            const int32_t expanded = expand_blocks(k, co);
+            co = expanded < 0 ? ~expanded : expanded;
+            next = expanded < 0 ? co + 1 : co + CHANNELS;
+        }
+        if (next == co + 1 || !set_channels(k, co, &at)) {
+            any_channels(k, co, next - co, pixels, y + co);
+            continue;
+        }
+        at.y.first = y + co;
+        if (fours != 0) { two_channels(k->pixels, words, &at); }
+        for (int32_t i = PIXELS * fours; i < pixels; i++) {
+            one_pixel(k->pixels + i * words, &at, y + i * channels + co);
+        }
     }
 }
 
@@ -373,29 +484,37 @@ void tt_conv2d_s8(const void *args) {
     const tt_conv2d_s8_args *a = args;
     const tt_window *win = &a->window;
     const int32_t cells = win->kernel_height * win->kernel_width, pixels = win->y_height * win->y_width;
-    const int32_t inputs = cells * a->x_channels, row = tt_max(FEWEST_INPUTS, (inputs + 3) & ~3);
+    const int32_t inputs = cells * a->x_channels, row = (inputs + 3) & ~3;
     const int same = cells == 1 && win->pad_top == 0 && win->pad_left == 0 && win->y_height == win->x_height &&
                      win->y_width == win->x_width && win->stride_height == 1 && win->stride_width == 1;
-    const int one_block = a->block_count == 1 && (inputs & 3) == 0;
-    const tt_output output = {a->bias, a->multiplier, a->shift, a->y_zero_point, a->clamp_low, a->clamp_high,
-                              a->single_rounding};
-    uint32_t local[LOCAL_WORDS], *weights = a->scratch, *rest = weights + row + CHANNEL_BYTES / 4;
-    int32_t room = a->scratch_bytes - 4 * row - CHANNEL_BYTES;
+    const int one_block = a->block_count == 1 && row == inputs && a->y_channels >= CHANNELS;
+    const int32_t packed = 4 * row + (int32_t)sizeof(two_outputs) + (one_block ? 0 : row);
+    uint32_t local[LOCAL_WORDS], *weights = a->scratch, *rest = weights + packed / 4;
+    int32_t room = a->scratch_bytes - packed;
     if (room < (int32_t)sizeof local && 2 * row * PIXELS <= (int32_t)sizeof local) {
         room = (int32_t)sizeof local;
         rest = local;
     }
-    const work k = {a, output, one_block ? a->blocks[0].weights : 0, cells, inputs, row / 2, same ? pixels * inputs : 0,
-                    weights, (tt_channel *)(weights + row), rest};
     int32_t tile = room / (2 * row);
     if (tile < pixels) { tile &= ~(PIXELS - 1); }
+    const int fits = inputs <= TT_MOST_PRODUCTS, few_channels = a->y_channels < tt_min(tile, pixels);
+    const work k = {
+        .args = a,
+        .output = {a->bias, a->multiplier, a->shift, a->y_zero_point, a->clamp_low, a->clamp_high, a->single_rounding},
+        .whole = one_block ? a->blocks[0].weights : 0,
+        .cells = cells,
+        .inputs = inputs,
+        .words = row / 2,
+        .direct = same ? pixels - (row - 1) / inputs : 0,
+        .twice_pixels = fits && !few_channels,
+        .twice_weights = fits && few_channels,
+        .weights = weights,
+        .pixels = rest,
+    };
     for (int32_t first = 0; first < pixels; first += tile) {
         const int32_t count = tt_min(tile, pixels - first);
         expand_pixels(&k, first, count);
-        for (int32_t co = 0, channels = 0; co < a->y_channels; co += channels) {
-            channels = expand_channels(&k, co);
-            finish_pixels(&k, co, channels, count, a->y + first * a->y_channels + co);
-        }
+        multiply(&k, count, a->y + first * a->y_channels);
     }
-    tt_clamp_outputs(&output, a->y, pixels * a->y_channels);
+    tt_clamp_outputs(&k.output, a->y, pixels * a->y_channels);
 }
