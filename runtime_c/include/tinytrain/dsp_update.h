@@ -53,8 +53,8 @@ static inline void tt_quick_weight16(int16_t *weight, int32_t delta) {
 }
 
 // Any rate; `total` is the exact sum of gradient products.
-TT_SHARED_LOOP __attribute__((cold)) static void tt_update_weight(const tt_update *u, const tt_channel_rate *rate, uint32_t index,
-                                            int64_t total, tt_clipping *clipping) {
+TT_RARE static void tt_update_weight(const tt_update *u, const tt_channel_rate *rate, uint32_t index, int64_t total,
+                                     tt_clipping *clipping) {
     if (!rate->quick) {
         tt_update_element(u, &rate->rate, index, tt_clipped(clipping, total));
         return;
