@@ -23,8 +23,8 @@ enum { PIXEL_BYTES = 38, UNROLLED_PIXELS = 4 };  // of its instructions; of the 
     "sxtah  r10, r10, lr\n\t"           \
     "add    r11, r11, lr, asr #16\n\t"
 
-// The sums of `groups` times TOGETHER channels; gy and all rows start at whole words. 8 sums, 4 words and 2 operands are
-// all registers there are. A jump into the loop takes what is no whole round of it.
+// The sums of `groups` times TOGETHER channels; gy and all rows start at whole words. 8 sums, 4 words and 2 operands
+// are all registers there are. A jump into the loop takes what is no whole round of it.
 TT_INNER_LOOP static void sum_together(const int16_t *gy, int32_t step, int32_t pixels, int32_t groups, int32_t *sums) {
     const int32_t bytes = (int32_t)sizeof *gy * step;
     const uint32_t rest = PIXEL_BYTES * ((uint32_t)pixels % UNROLLED_PIXELS);
@@ -63,8 +63,9 @@ TT_INNER_LOOP static int32_t sum_channel(const int16_t *gy, int32_t step, int32_
     return sum;
 }
 
-// What the quick updates of a call share: a sum, raised by so many bits that it still fits 32, times the mantissa of the
-// product of the rate and a channel's multiplier, changes a bias by that >> (33 + right - the channel's shift), half up.
+// What the quick updates of a call share: a sum, raised by so many bits that it still fits 32, times the mantissa of
+// the product of the rate and a channel's multiplier, changes a bias by that >> (33 + right - the channel's shift), half
+// up.
 typedef struct shared_rate {
     uint32_t twice_mantissa;
     int32_t up;
