@@ -97,8 +97,8 @@ TT_INNER_LOOP static void pack_inputs(const work *w, int32_t ci, int32_t first, 
 typedef struct product {
     const uint32_t *outputs, *inputs;
     int32_t pairs;               // one at least
-    const tt_quick_rate *rates;  // of the outputs: the results are changes of weights; NULL: they are sums
-    int8_t *weights, *masters;   // the first ones, which change at once, or NULL; 16-bit weights have no masters
+    const tt_quick_rate *rates;  // of the outputs, whose weights change at once; NULL: the results are sums
+    int8_t *weights, *masters;   // the first ones; 16-bit weights have no masters
     int32_t step;                // from one output's weights to the next one's, in bytes
     int32_t results[TT_DOT_SUMS];
 } product;
@@ -177,15 +177,12 @@ TT_INNER_LOOP static void multiply(product *p, int32_t tiles) {
             "bne.w  1b\n\t"
             "str    r1, %[inputs]\n\t"
             "ldr    r0, %[rates]\n\t"
-            "cbnz   r0, 4f\n"
-            "3:\n\t"
+            "cbnz   r0, 3f\n\t"
             "ldr    r0, %[results]\n\t"
             "stm    r0, {r4-r11}\n\t"
-            "b      5f\n"
-            "4:\n\t" CHANGES(r4, r5) CHANGES(r6, r7) CHANGES(r8, r9) CHANGES(r10, r11)
+            "b.w    5f\n"
+            "3:\n\t" CHANGES(r4, r5) CHANGES(r6, r7) CHANGES(r8, r9) CHANGES(r10, r11)
             "ldr    r0, %[weights]\n\t"
-            "cmp    r0, #0\n\t"
-            "beq    3b\n\t"
             "ldr    r1, %[two]\n\t"
             "add    r1, r0\n\t"
             "str    r1, %[weights]\n\t"
@@ -193,9 +190,9 @@ TT_INNER_LOOP static void multiply(product *p, int32_t tiles) {
             "movw   lr, #32767 - 32512 + 32768 - 32512\n\t"
             "ldr    r1, %[to_master]\n\t"
             "cmp    r1, #0\n\t"
-            "bne.w  6f\n\t" ROWS(WEIGHTS)
+            "bne.w  4f\n\t" ROWS(WEIGHTS)
             "b.w    5f\n"
-            "6:\n\t" ROWS(MASTERS)
+            "4:\n\t" ROWS(MASTERS)
             "5:\n\t"
             : [inputs] "+m"(inputs), [weights] "+m"(weights)
             : [outputs] "m"(outputs), [rest] "m"(rest), [end] "m"(end), [rates] "m"(rates), [results] "m"(results),
