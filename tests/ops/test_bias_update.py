@@ -15,7 +15,10 @@ from tests.oracle import gradient
 
 cases = st.fixed_dictionaries(
     {
-        "shape": st.sampled_from([(1,), (7,), (1, 1, 3), (5, 4, 6), (3, 3, 1), (2, 3, 15), (3, 2, 75)]),
+        "shape": st.sampled_from(
+            [(1,), (7,), (1, 1, 3), (5, 4, 6), (3, 3, 1), (2, 3, 15), (3, 2, 75), (70,), (3, 1, 40), (5, 8)]
+        ),
+        "largest": st.sampled_from([2**31 - 1, 2**30 + 1, 2**20]),
         "master": st.booleans(),
         "accumulate": st.booleans(),
         "extreme": st.booleans(),
@@ -33,7 +36,7 @@ def test_kernel_equals_oracle(case):
     rng = np.random.default_rng(case["seed"])
     channels = case["shape"][-1]
     limits = np.iinfo(np.int32)
-    bias = rng.integers(limits.min, limits.max, channels, endpoint=True).astype(np.int32)
+    bias = rng.integers(-case["largest"] - 1, case["largest"], channels, endpoint=True).astype(np.int32)
     fraction = rng.integers(-32768, 32767, channels, endpoint=True).astype(np.int16)
     gy = integers(rng, case["shape"], case["dtype"], case["extreme"])
     if case["extreme"]:

@@ -3,7 +3,7 @@
 #ifndef TINYTRAIN_CLIPPING_H
 #define TINYTRAIN_CLIPPING_H
 
-#include "tinytrain/arithmetic.h"
+#include "tinytrain/update.h"
 
 enum { TT_CLIP_PASSED = 8, TT_CLIP_MOST_COUNTED = 32 };
 
@@ -13,10 +13,8 @@ typedef struct tt_clipping {
     uint64_t largest;  // magnitude so far
 } tt_clipping;
 
-static inline tt_clipping tt_clip_begin(const tt_update *u) {
-    tt_clipping clipping = {0, 0};
-    if (u->clip == 0) { return clipping; }
-    clipping.limit = INT64_MAX;
+TT_RARE static tt_clipping tt_clip_first(const tt_update *u) {
+    tt_clipping clipping = {INT64_MAX, 0};
     if (u->clip->count >= TT_CLIP_PASSED) {
         const int64_t product = (int64_t)u->clip->mantissa * u->clip_multiplier;
         const int32_t unit = tt_exponent_of(u->gy_exponent, u->gy_exponent_offset);
@@ -24,6 +22,11 @@ static inline tt_clipping tt_clip_begin(const tt_update *u) {
         clipping.limit = limit < 1 ? 1 : limit;
     }
     return clipping;
+}
+
+static inline tt_clipping tt_clip_begin(const tt_update *u) {
+    const tt_clipping none = {0, 0};
+    return u->clip == 0 ? none : tt_clip_first(u);
 }
 
 static inline int64_t tt_clipped(tt_clipping *clipping, int64_t sum) {
@@ -34,11 +37,9 @@ static inline int64_t tt_clipped(tt_clipping *clipping, int64_t sum) {
     return held;
 }
 
-// Lets the largest element into the mean; a gradient of zeros does not count.
-static inline void tt_clip_end(const tt_update *u, const tt_clipping *clipping) {
+// Lets the largest element into the mean.
+TT_RARE static void tt_clip_last(const tt_update *u, uint64_t largest) {
     tt_clip *clip = u->clip;
-    if (clip == 0 || clipping->largest == 0) { return; }
-    const uint64_t largest = clipping->largest;
     int32_t length = tt_bit_length(largest);
     int32_t mantissa = (int32_t)(length > 31 ? largest >> (length - 31) : largest << (31 - length));
     int32_t exponent = tt_exponent_of(u->gy_exponent, u->gy_exponent_offset) + length - 31;
@@ -54,6 +55,18 @@ static inline void tt_clip_end(const tt_update *u, const tt_clipping *clipping) 
     }
     clip->mantissa = mantissa;
     clip->exponent = exponent;
+}
+
+// A gradient of zeros does not count.
+static inline void tt_clip_end(const tt_update *u, const tt_clipping *clipping) {
+    if (u->clip != 0 && clipping->largest != 0) { tt_clip_last(u, clipping->largest); }
+}
+
+// An element of a channel by the exact sum of its gradient products: any mode, any rate. Small rather than fast.
+TT_RARE static void tt_update_any(const tt_update *u, tt_clipping *clipping, int32_t channel, uint32_t index,
+                                  int64_t total) {
+    const tt_rate rate = tt_rate_of_channel(u, channel);
+    tt_update_element(u, &rate, index, tt_clipped(clipping, total));
 }
 
 #endif

@@ -10,9 +10,11 @@
 #if defined(__GNUC__)
 #define TT_INNER_LOOP __attribute__((noinline))
 #define TT_ALWAYS_INLINE __attribute__((always_inline))
+#define TT_RARE __attribute__((noinline, cold, unused))  // small rather than fast
 #else
 #define TT_INNER_LOOP
 #define TT_ALWAYS_INLINE
+#define TT_RARE
 #endif
 
 typedef int32_t tt_status;

@@ -75,89 +75,75 @@ static inline int64_t tt_scaled_delta(const tt_update *u, const tt_rate *rate, u
     return tt_stochastic_shift(product, right, tt_random_word(rate->key, index));
 }
 
-// Subtract delta (in units of the last fractional bit) from a parameter of two parts, coarse and fine.
-static inline int64_t tt_subtract_fine(int64_t coarse, int64_t fine, int64_t delta, int32_t bits, int64_t limit) {
-    const int64_t largest = (int64_t)1 << 48;
-    const int64_t edge = limit * ((int64_t)1 << bits);
-    return tt_clamp64(coarse * ((int64_t)1 << bits) + fine - tt_clamp64(delta, -largest, largest), -edge, edge);
+// A parameter in units of its last bit, the fraction beside it included.
+static inline int64_t tt_fine_value(const tt_update *u, uint32_t index) {
+    const int8_t *bytes = u->parameter;
+    const int16_t *halves = u->parameter;
+    const int32_t *words = u->parameter;
+    switch (u->mode) {
+    case TT_UPDATE_MASTER8: return bytes[index] * 256 + ((const int8_t *)u->master)[index];
+    case TT_UPDATE_STOCHASTIC8: return bytes[index];
+    case TT_UPDATE_TRUNCATE8: return bytes[index] * 65536;
+    case TT_UPDATE_TRUNCATE16: return halves[index] * (int64_t)65536;
+    case TT_UPDATE_BIAS: return words[index] * (int64_t)65536 + ((const int16_t *)u->master)[index];
+    case TT_UPDATE_BIAS_STOCHASTIC: return words[index];
+    case TT_UPDATE_TRUNCATE_BIAS: return words[index] * (int64_t)65536;
+    default: return halves[index];
+    }
 }
 
-// The same for a parameter that keeps no fraction: (coarse - delta * 2^-16), cut to an integer toward zero.
-static inline int64_t tt_subtract_truncated(int64_t coarse, int64_t delta, int64_t limit) {
-    return tt_subtract_fine(coarse, 0, delta, 16, limit) / 65536;
+// The largest of such values; but a bias without a fraction goes down to INT32_MIN.
+static inline int64_t tt_fine_limit(int32_t mode) {
+    switch (mode) {
+    case TT_UPDATE_STOCHASTIC8: return 127;
+    case TT_UPDATE_TRUNCATE8: return 127 * 65536;
+    case TT_UPDATE_TRUNCATE16: return (int64_t)127 * 256 * 65536;
+    case TT_UPDATE_BIAS:
+    case TT_UPDATE_TRUNCATE_BIAS: return INT32_MAX * (int64_t)65536;
+    case TT_UPDATE_BIAS_STOCHASTIC: return INT32_MAX;
+    default: return 127 * 256;
+    }
+}
+
+// A parameter and its fraction, the low part of what is rounded; without one the value is cut toward zero.
+static inline void tt_put_fine_value(const tt_update *u, uint32_t index, int64_t fine) {
+    int8_t *bytes = u->parameter;
+    int16_t *halves = u->parameter;
+    int32_t *words = u->parameter;
+    const int64_t cut = (fine + (fine < 0 ? 65535 : 0)) >> 16;
+    switch (u->mode) {
+    case TT_UPDATE_MASTER8:
+        bytes[index] = (int8_t)((fine + 128) >> 8);
+        ((int8_t *)u->master)[index] = (int8_t)fine;
+        break;
+    case TT_UPDATE_STOCHASTIC8: bytes[index] = (int8_t)fine; break;
+    case TT_UPDATE_TRUNCATE8: bytes[index] = (int8_t)cut; break;
+    case TT_UPDATE_TRUNCATE16: halves[index] = (int16_t)cut; break;
+    case TT_UPDATE_BIAS:
+        words[index] = (int32_t)((fine + 32768) >> 16);
+        ((int16_t *)u->master)[index] = (int16_t)fine;
+        break;
+    case TT_UPDATE_BIAS_STOCHASTIC: words[index] = (int32_t)fine; break;
+    case TT_UPDATE_TRUNCATE_BIAS: words[index] = (int32_t)cut; break;
+    default: halves[index] = (int16_t)fine; break;
+    }
 }
 
 static inline void tt_apply_delta(const tt_update *u, uint32_t index, int64_t delta) {
-    switch (u->mode) {
-    case TT_UPDATE_MASTER8: {
-        int8_t *weight = (int8_t *)u->parameter + index;
-        int8_t *master = (int8_t *)u->master + index;
-        const int64_t fine = tt_subtract_fine(*weight, *master, delta, 8, 127);
-        *weight = (int8_t)((fine + 128) >> 8);
-        *master = (int8_t)(fine - *weight * 256);
-        break;
-    }
-    case TT_UPDATE_STOCHASTIC8: {
-        int8_t *weight = (int8_t *)u->parameter + index;
-        *weight = (int8_t)tt_clamp64(*weight - tt_clamp64(delta, -(1 << 30), 1 << 30), -127, 127);
-        break;
-    }
-    case TT_UPDATE_WEIGHT16:
-    case TT_UPDATE_STOCHASTIC16: {
-        int16_t *weight = (int16_t *)u->parameter + index;
-        *weight = (int16_t)tt_clamp64(*weight - tt_clamp64(delta, -(1 << 30), 1 << 30), -127 * 256, 127 * 256);
-        break;
-    }
-    case TT_UPDATE_BIAS: {
-        int32_t *bias = (int32_t *)u->parameter + index;
-        int16_t *master = (int16_t *)u->master + index;
-        const int64_t fine = tt_subtract_fine(*bias, *master, delta, 16, INT32_MAX);
-        *bias = (int32_t)((fine + 32768) >> 16);
-        *master = (int16_t)(fine - (int64_t)*bias * 65536);
-        break;
-    }
-    case TT_UPDATE_BIAS_STOCHASTIC: {
-        const int64_t largest = (int64_t)1 << 48;
-        int32_t *bias = (int32_t *)u->parameter + index;
-        *bias = tt_saturate32(*bias - tt_clamp64(delta, -largest, largest));
-        break;
-    }
-    case TT_UPDATE_TRUNCATE8: {
-        int8_t *weight = (int8_t *)u->parameter + index;
-        *weight = (int8_t)tt_subtract_truncated(*weight, delta, 127);
-        break;
-    }
-    case TT_UPDATE_TRUNCATE16: {
-        int16_t *weight = (int16_t *)u->parameter + index;
-        *weight = (int16_t)tt_subtract_truncated(*weight, delta, 127 * 256);
-        break;
-    }
-    case TT_UPDATE_TRUNCATE_BIAS: {
-        int32_t *bias = (int32_t *)u->parameter + index;
-        *bias = (int32_t)tt_subtract_truncated(*bias, delta, INT32_MAX);
-        break;
-    }
-    default:
+    if (u->mode == TT_UPDATE_ACCUMULATE) {
         u->accumulator[index] = tt_saturating_add(u->accumulator[index], tt_saturate32(delta));
-        break;
+        return;
     }
-}
-
-// A weight in units of its last bit.
-static inline int64_t tt_fine_weight(const tt_update *u, uint32_t index) {
-    switch (u->mode) {
-    case TT_UPDATE_MASTER8: return ((const int8_t *)u->parameter)[index] * 256 + ((const int8_t *)u->master)[index];
-    case TT_UPDATE_STOCHASTIC8: return ((const int8_t *)u->parameter)[index];
-    case TT_UPDATE_TRUNCATE8: return ((const int8_t *)u->parameter)[index] * 65536;
-    case TT_UPDATE_TRUNCATE16: return ((const int16_t *)u->parameter)[index] * (int64_t)65536;
-    default: return ((const int16_t *)u->parameter)[index];
-    }
+    const int64_t largest = (int64_t)1 << 48, limit = tt_fine_limit(u->mode);
+    const int64_t lowest = u->mode == TT_UPDATE_BIAS_STOCHASTIC ? INT32_MIN : -limit;
+    const int64_t fine = tt_fine_value(u, index) - tt_clamp64(delta, -largest, largest);
+    tt_put_fine_value(u, index, tt_clamp64(fine, lowest, limit));
 }
 
 // delta and what the weight decays by: rate * weight decay * weight, rounded at random.
 static inline int64_t tt_decayed_delta(const tt_update *u, const tt_rate *rate, uint32_t index, int64_t delta) {
     const int64_t largest = (int64_t)1 << 60;
-    const int64_t product = tt_fine_weight(u, index) * rate->decay_mantissa;
+    const int64_t product = tt_fine_value(u, index) * rate->decay_mantissa;
     const int64_t decay =
         tt_stochastic_shift(product, 31 - rate->decay_exponent, tt_random_word(rate->decay_key, index));
     return tt_clamp64(delta, -largest, largest) + tt_clamp64(decay, -largest, largest);

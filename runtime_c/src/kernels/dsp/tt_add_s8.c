@@ -14,7 +14,7 @@ typedef struct work {
     tt_channel sum;
 } work;
 
-static int8_t sum_of(const tt_add_s8_args *k, int32_t a, int32_t b) {
+TT_RARE static int8_t sum_of(const tt_add_s8_args *k, int32_t a, int32_t b) {
     const int32_t first = tt_requantize_double((a - k->a_zero_point) * (1 << 20), k->a_multiplier, k->a_shift);
     const int32_t second = tt_requantize_double((b - k->b_zero_point) * (1 << 20), k->b_multiplier, k->b_shift);
     const int32_t sum = tt_requantize_double(first + second, k->y_multiplier, k->y_shift);

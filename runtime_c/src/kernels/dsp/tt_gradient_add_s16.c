@@ -43,6 +43,9 @@ static void add_rest(const tt_gradient_add_args *k, const sum_of *of, int32_t fi
     }
 }
 
+// Exponents that lie further apart, and shifts that have no factor.
+TT_RARE static void add_any(const tt_gradient_add_args *k) { tt_gradient_add(k); }
+
 void tt_gradient_add_s16(const void *args) {
     const tt_gradient_add_args *k = args;
     const int32_t a_exponent = tt_exponent_of(k->a_exponent, k->a_exponent_offset);
@@ -51,7 +54,7 @@ void tt_gradient_add_s16(const void *args) {
     tt_exponent begun = *k->y_exponent;
     const int32_t right = tt_exponent_begin(&begun, TT_GRADIENT_BITS) - smaller;
     if (tt_max(a_up, b_up) > CLOSEST || right < 1 || right > 30) {
-        tt_gradient_add(k);
+        add_any(k);
         return;
     }
     *k->y_exponent = begun;

@@ -43,20 +43,14 @@ static void sum_chunk(const tt_bias_update_args *a, int32_t c, int32_t count, in
     for (int32_t i = 0; i < count; i++) { sums[i] = sum_channel(gy + i, a->channels, pixels); }
 }
 
-// Any update of any sum.
-TT_INNER_LOOP static void update_any(const tt_update *u, tt_clipping *clipping, int32_t c, int64_t sum) {
-    const tt_rate rate = tt_rate_of_channel(u, c);
-    tt_update_element(u, &rate, (uint32_t)c, tt_clipped(clipping, sum));
-}
-
 // The sums of `count` channels, each below 2^31, to their biases.
 static void update_all(const tt_update *u, const tt_fast_biases *fast, tt_clipping *clipping, int32_t c, int32_t count,
                        const int32_t *sums) {
     const int32_t end = c + count;
     for (; fast->possible && c < end; c++, sums++) {
-        if (!tt_fast_bias_update(u, fast, c, *sums)) { update_any(u, clipping, c, *sums); }
+        if (!tt_fast_bias_update(u, fast, c, *sums)) { tt_update_any(u, clipping, c, (uint32_t)c, *sums); }
     }
-    for (; c < end; c++, sums++) { update_any(u, clipping, c, *sums); }
+    for (; c < end; c++, sums++) { tt_update_any(u, clipping, c, (uint32_t)c, *sums); }
 }
 
 // One channel of any number of pixels.
@@ -76,7 +70,7 @@ void tt_bias_update_s16(const void *args) {
     const tt_fast_biases fast = tt_fast_biases_of(&a->update);
     tt_clipping clipping = tt_clip_begin(&a->update);
     for (int32_t c = 0; a->pixels > CHUNK && c < a->channels; c++) {
-        update_any(&a->update, &clipping, c, sum_long(a, c));
+        tt_update_any(&a->update, &clipping, c, (uint32_t)c, sum_long(a, c));
     }
     for (int32_t c = 0, count = 0; a->pixels <= CHUNK && c < a->channels; c += count) {
         int32_t sums[TOGETHER];

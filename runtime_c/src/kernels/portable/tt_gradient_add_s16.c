@@ -18,19 +18,21 @@ TT_INNER_LOOP static uint32_t add_close(const tt_gradient_add_args *k, int32_t a
     return (uint32_t)tt_max(high, -low);
 }
 
+TT_RARE static void add_any(const tt_gradient_add_args *a) { tt_gradient_add(a); }
+
 void tt_gradient_add_s16(const void *args) {
     const tt_gradient_add_args *a = args;
     const int32_t a_exponent = tt_exponent_of(a->a_exponent, a->a_exponent_offset);
     const int32_t b_exponent = tt_exponent_of(a->b_exponent, a->b_exponent_offset);
     const int32_t smaller = tt_min(a_exponent, b_exponent), gap = tt_max(a_exponent, b_exponent) - smaller;
     if (gap > CLOSEST) {
-        tt_gradient_add(a);
+        add_any(a);
         return;
     }
     tt_exponent begun = *a->y_exponent;
     const int32_t right = tt_exponent_begin(&begun, TT_GRADIENT_BITS) - smaller;
     if (right < 1 || right > 29) {
-        tt_gradient_add(a);
+        add_any(a);
         return;
     }
     *a->y_exponent = begun;
