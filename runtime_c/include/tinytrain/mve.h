@@ -111,21 +111,9 @@ TT_ALWAYS_INLINE static inline int32x4_t tt_scaled(int32x4_t total, int32x4_t mu
     return vrshlq_s32(style == TT_STYLE_SIGNED ? vaddq_s32(high, vshrq_n_s32(high, 31)) : high, shift);
 }
 
-// The same where all lanes have one multiplier and shift. Not for TT_STYLE_ANY.
-TT_ALWAYS_INLINE static inline int32x4_t tt_scaled_alike(int32x4_t total, int32_t multiplier, int32_t shift,
-                                                         int32_t style) {
-    const int32x4_t high = vqrdmulhq_n_s32(total, multiplier);
-    return vrshlq_n_s32(style == TT_STYLE_SIGNED ? vaddq_s32(high, vshrq_n_s32(high, 31)) : high, shift);
-}
-
 TT_ALWAYS_INLINE static inline int32x4_t tt_clamped(int32x4_t value, int32_t zero_point, int32x4_t low,
                                                     int32x4_t high) {
     return vminq_s32(vmaxq_s32(vqaddq_n_s32(value, zero_point), low), high);
-}
-
-// The same for a clamp of -128 to 127, without registers for its bounds.
-TT_ALWAYS_INLINE static inline int32x4_t tt_saturated_s8(int32x4_t value, int32_t zero_point) {
-    return vshrq_n_s32(vqshlq_n_s32(vqaddq_n_s32(value, zero_point), 24), 24);
 }
 
 // Clamps outputs that are within int8, where the clamp is narrower.
@@ -155,6 +143,12 @@ TT_ALWAYS_INLINE static inline int32x4_t tt_lanes(int32_t a, int32_t b, int32_t 
     int32x4_t lanes;
     __asm__("vmov %q0[2], %q0[0], %1, %3\n\tvmov %q0[3], %q0[1], %2, %4" : "=&w"(lanes) : "r"(a), "r"(b), "r"(c), "r"(d));
     return lanes;
+}
+
+// Where two outputs' four channels go, each channel's outputs side by side in 16-bit lanes.
+static inline uint16x8_t tt_places_of(int32_t step) {
+    const uint16x8_t index = vidupq_n_u16(0, 1), second = vandq_u16(index, vdupq_n_u16(1));
+    return vmlaq_n_u16(vshrq_n_u16(index, 1), second, (uint16_t)step);
 }
 
 static inline void tt_copy_bytes(int8_t *to, const int8_t *from, int32_t count) {

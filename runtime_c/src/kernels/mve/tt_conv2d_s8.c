@@ -119,12 +119,6 @@ static tt_quad pack(const layer *l, int32_t co, int32_t count, int8_t *to) {
     return tt_quad_of(&l->output, co, count, pack_weights(l, co, count, to), l->largest_bias);
 }
 
-// Where two rows' four channels go, each channel's rows side by side in 16-bit lanes.
-static inline uint16x8_t places_of(int32_t y_step) {
-    const uint16x8_t index = vidupq_n_u16(0, 1), second = vandq_u16(index, vdupq_n_u16(1));
-    return vmlaq_n_u16(vshrq_n_u16(index, 1), second, (uint16_t)y_step);
-}
-
 // Sums of a row of at most 16 inputs.
 #define SUM_NARROW(sums)                                                                                               \
     "vldrb.8 %q[" sums "], [%[x]]\n\t"                                                                                 \
@@ -147,7 +141,7 @@ static inline uint16x8_t places_of(int32_t y_step) {
                                    int32_t pairs) {                                                                    \
         const int8x16_t w0 = vldrbq_s8(packed), w1 = vldrbq_s8(packed + LANES);                                        \
         const int8x16_t w2 = vldrbq_s8(packed + 2 * LANES), w3 = vldrbq_s8(packed + 3 * LANES);                        \
-        const uint16x8_t places = places_of(r->y_step);                                                                \
+        const uint16x8_t places = tt_places_of(r->y_step);                                                                \
         const int8_t *x = r->x;                                                                                        \
         int8_t *y = r->y + quad->channel;                                                                              \
         int32x4_t first, second, other;                                                                                \
@@ -257,7 +251,7 @@ typedef struct tail {
 
 #define WIDE_ROWS(name, sign)                                                                                          \
     TT_INNER_LOOP static void name(const layer *l, const tt_quad *quad, const rows *r) {                               \
-        const uint16x8_t places = places_of(r->y_step);                                                                \
+        const uint16x8_t places = tt_places_of(r->y_step);                                                                \
         const int8_t *x0 = r->x, *x1 = x0 + r->x_step;                                                                 \
         int8_t *y = r->y + quad->channel, *end = l->packed + HEADER + CHANNELS * l->padded;                            \
         const tail behind = {l->output.zero_point, 2 * r->y_step, r->x_step - l->padded, r->x_step,                    \
