@@ -83,13 +83,13 @@ static inline tt_quad tt_quad_of(const tt_output *o, int32_t channel, int32_t co
         return quad;
     }
     if (largest_bias < 0 || count < 4) { return quad; }
-    const mve_pred16_t far = vcmpgtq_n_s32(bias, largest_bias) | vcmpltq_n_s32(bias, -largest_bias);
-    if (far != 0 && !tt_constant_lanes(o, largest_bias, &quad)) { return quad; }
-    const mve_pred16_t left = vcmpgtq_n_s32(quad.shift, 0);
-    const mve_pred16_t right = vcmpltq_n_s32(quad.shift, 0) | vcmpeqq_n_s32(quad.multiplier, 0);  // 0 stays 0
-    if (o->low >= o->zero_point && left == 0) {
+    const int far = vmaxavq_s32(0, bias) > (uint32_t)largest_bias;
+    if (far && !tt_constant_lanes(o, largest_bias, &quad)) { return quad; }
+    quad.shift = vdupq_m_n_s32(quad.shift, -1, vcmpeqq_n_s32(quad.multiplier, 0));  // 0 stays 0
+    const int32_t most = vmaxvq_s32(-1, quad.shift);
+    if (o->low >= o->zero_point && most <= 0) {
         quad.style = TT_STYLE_RELU;
-    } else if (right == 0xFFFF) {
+    } else if (most < 0) {
         quad.style = TT_STYLE_SIGNED;
     } else {
         return quad;
@@ -99,22 +99,19 @@ static inline tt_quad tt_quad_of(const tt_output *o, int32_t channel, int32_t co
     return quad;
 }
 
-// Rounded values of sums that have their bias, before the zero point. TT_STYLE_ANY is double rounding for any shift.
-TT_ALWAYS_INLINE static inline int32x4_t tt_scaled(int32x4_t total, int32x4_t multiplier, int32x4_t shift,
-                                                   int32_t style) {
-    if (style == TT_STYLE_ANY) {
-        const int32x4_t zero = vdupq_n_s32(0), right = vminq_s32(shift, zero);
-        const int32x4_t high = vqrdmulhq_s32(vshlq_s32(total, vmaxq_s32(shift, zero)), multiplier);
-        return vrshlq_s32(vaddq_s32(high, vshrq_n_s32(vandq_s32(high, right), 31)), right);
-    }
-    const int32x4_t high = vqrdmulhq_s32(total, multiplier);
-    return vrshlq_s32(style == TT_STYLE_SIGNED ? vaddq_s32(high, vshrq_n_s32(high, 31)) : high, shift);
-}
-
-TT_ALWAYS_INLINE static inline int32x4_t tt_clamped(int32x4_t value, int32_t zero_point, int32x4_t low,
-                                                    int32x4_t high) {
-    return vminq_s32(vmaxq_s32(vqaddq_n_s32(value, zero_point), low), high);
-}
+// Of two vectors of sums, in registers of these names, to bytes in the 16-bit lanes of `a`: its outputs in the even ones,
+// those of `b` beside them. Clamps to int8. `sign`: what TT_STYLE_SIGNED does before the shift. zero_point: a register.
+#define TT_NARROW(a, b, multiplier, shift, zero_point, sign)                                                           \
+    "vqrdmulh.s32 " a ", " a ", " multiplier "\n\t"                                                                    \
+    "vqrdmulh.s32 " b ", " b ", " multiplier "\n\t" sign                                                               \
+    "vrshl.s32 " a ", " a ", " shift "\n\t"                                                                            \
+    "vrshl.s32 " b ", " b ", " shift "\n\t"                                                                            \
+    "vqmovnb.s32 " a ", " a "\n\t"                                                                                     \
+    "vqmovnt.s32 " a ", " b "\n\t"                                                                                     \
+    "vqadd.s16 " a ", " a ", " zero_point "\n\t"                                                                       \
+    "vqmovnb.s16 " a ", " a "\n\t"
+// VQDMLAH times 1 adds the high word of a value's double: -1 where it is negative.
+#define TT_SIGN_FIX(a, b, one) "vqdmlah.s32 " a ", " a ", " one "\n\tvqdmlah.s32 " b ", " b ", " one "\n\t"
 
 // Clamps outputs that are within int8, where the clamp is narrower.
 static inline void tt_clamp_all(const tt_output *o, int8_t *y, int32_t count) {
@@ -126,16 +123,31 @@ static inline void tt_clamp_all(const tt_output *o, int8_t *y, int32_t count) {
     }
 }
 
+// Outputs of TT_STYLE_ANY: two roundings and any shift.
 TT_ALWAYS_INLINE static inline void tt_store_any(tt_output o, tt_quad q, int32x4_t sums, int8_t *y) {
-    const int32x4_t value = tt_scaled(vqaddq_s32(sums, q.bias), q.multiplier, q.shift, TT_STYLE_ANY);
-    const int32x4_t clamped = tt_clamped(value, o.zero_point, vdupq_n_s32(o.low), vdupq_n_s32(o.high));
+    const int32x4_t zero = vdupq_n_s32(0), left = vmaxq_s32(q.shift, zero), right = vminq_s32(q.shift, zero);
+    const int32x4_t high = vqrdmulhq_s32(vshlq_s32(vqaddq_s32(sums, q.bias), left), q.multiplier);
+    const int32x4_t value = vrshlq_s32(vaddq_s32(high, vshrq_n_s32(vandq_s32(high, right), 31)), right);
+    const int32x4_t shifted = vqaddq_n_s32(value, o.zero_point);
+    const int32x4_t clamped = vminq_s32(vmaxq_s32(shifted, vdupq_n_s32(o.low)), vdupq_n_s32(o.high));
     vstrbq_p_s32(y, clamped, vctp32q((uint32_t)q.count));
 }
 
-__attribute__((noinline, unused)) static void tt_store_single(const tt_output *o, const tt_quad *q, int32x4_t sums, int8_t *y) {
+__attribute__((noinline, unused)) static void tt_store_single(const tt_output *o, const tt_quad *q, int32x4_t sums,
+                                                              int8_t *y) {
     int32_t lanes[4];
     vst1q_s32(lanes, sums);
     for (int32_t i = 0; i < q->count; i++) { y[i] = tt_output_of(o, lanes[i], q->channel + i); }
+}
+
+// Outputs of one pixel, of any style. Sums lack what the zero point takes.
+TT_ALWAYS_INLINE static inline void tt_store_quad(const tt_output *o, const tt_quad *q, int32x4_t sums, int8_t *y) {
+    const int32x4_t all = vaddq_s32(sums, q->start);
+    if (q->style == TT_STYLE_SINGLE) {
+        tt_store_single(o, q, all, y);
+    } else {
+        tt_store_any(*o, *q, all, y);
+    }
 }
 
 // Four sums side by side: two moves, where lane by lane it would be four.

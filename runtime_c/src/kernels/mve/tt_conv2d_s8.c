@@ -5,14 +5,14 @@
 // Rows of at most 16 inputs: four vectors of weights stay in registers. Longer rows: two rows times four channels; the
 // weights lie in scratch, a vector of each channel in turn, filled up with zeros. So whole vectors of x can be read, past
 // a row's end; the last rows of x, where that would pass the image's end, are copied to scratch as well.
-// Scratch: packed weights 36 + 4 R, rows of R bytes each, two or more; R = inputs rounded up to 16.
+// Scratch: packed weights 40 + 4 R, rows of R bytes each, two or more; R = inputs rounded up to 16.
 #include <string.h>
 
 #include "tinytrain/kernels/conv2d.h"
 #include "tinytrain/mve.h"
 #include "tinytrain/window.h"
 
-enum { LANES = 16, CHANNELS = 4, BLOCK = LANES * CHANNELS, HEADER = 16, TAIL = 20, MOST_CHANNELS = 65532 };
+enum { LANES = 16, CHANNELS = 4, BLOCK = LANES * CHANNELS, HEADER = 16, TAIL = 24, MOST_CHANNELS = 65532 };
 
 // Rows and where their outputs go; the steps of one row alone are 0.
 typedef struct rows {
@@ -129,11 +129,6 @@ static tt_quad pack(const layer *l, int32_t co, int32_t count, int8_t *to) {
     "vmladav.s8 %[d], %q[" sums "], %q[w3]\n\t"                                                                        \
     "vmov %q[" sums "][2], %q[" sums "][0], %[a], %[c]\n\t"                                                            \
     "vmov %q[" sums "][3], %q[" sums "][1], %[b], %[d]\n\t"
-#define NARROW_SIGN_FIX                                                                                                \
-    "vshr.s32 %q[other], %q[first], #31\n\t"                                                                           \
-    "vadd.i32 %q[first], %q[first], %q[other]\n\t"                                                                     \
-    "vshr.s32 %q[other], %q[second], #31\n\t"                                                                          \
-    "vadd.i32 %q[second], %q[second], %q[other]\n\t"
 
 // `pairs` times two rows, whose weights stay in registers. `sign`: what TT_STYLE_SIGNED does before the shift.
 #define NARROW_ROWS(name, sign)                                                                                        \
@@ -152,16 +147,9 @@ static tt_quad pack(const layer *l, int32_t co, int32_t count, int8_t *to) {
             "vldrw.32 %q[other], [%[quad]]\n\t"                                                                        \
             "vadd.i32 %q[first], %q[first], %q[other]\n\t"                                                             \
             "vadd.i32 %q[second], %q[second], %q[other]\n\t"                                                           \
-            "vqrdmulh.s32 %q[first], %q[first], %q[multiplier]\n\t"                                                    \
-            "vqrdmulh.s32 %q[second], %q[second], %q[multiplier]\n\t" sign                                             \
             "vldrw.32 %q[other], [%[quad], #48]\n\t"                                                                   \
-            "vrshl.s32 %q[first], %q[first], %q[other]\n\t"                                                            \
-            "vrshl.s32 %q[second], %q[second], %q[other]\n\t"                                                          \
+            TT_NARROW("%q[first]", "%q[second]", "%q[multiplier]", "%q[other]", "%[zero_point]", sign)                 \
             "vldrw.32 %q[other], [%[places]]\n\t"                                                                      \
-            "vqmovnb.s32 %q[first], %q[first]\n\t"                                                                     \
-            "vqmovnt.s32 %q[first], %q[second]\n\t"                                                                    \
-            "vqadd.s16 %q[first], %q[first], %[zero_point]\n\t"                                                        \
-            "vqmovnb.s16 %q[first], %q[first]\n\t"                                                                     \
             "vstrb.16 %q[first], [%[y], %q[other]]\n\t"                                                                \
             "add %[y], %[y_step]\n\t"                                                                                 \
             "le lr, 1b"                                                                                                \
@@ -169,11 +157,11 @@ static tt_quad pack(const layer *l, int32_t co, int32_t count, int8_t *to) {
               [a] "=&Te"(a), [b] "=&Te"(b), [c] "=&Te"(c), [d] "=&Te"(d)                                               \
             : [w0] "w"(w0), [w1] "w"(w1), [w2] "w"(w2), [w3] "w"(w3), [pairs] "r"(pairs), [x_step] "r"(r->x_step),     \
               [y_step] "r"(2 * r->y_step), [quad] "r"(quad), [multiplier] "w"(quad->multiplier),                       \
-              [places] "r"(&places), [zero_point] "r"(l->output.zero_point)                                            \
+              [places] "r"(&places), [zero_point] "r"(l->output.zero_point), [one] "r"(1)                              \
             : "lr", "memory");                                                                                         \
     }
 NARROW_ROWS(narrow_relu, "")
-NARROW_ROWS(narrow_signed, NARROW_SIGN_FIX)
+NARROW_ROWS(narrow_signed, TT_SIGN_FIX("%q[first]", "%q[second]", "%[one]"))
 
 // Any style, any number of rows.
 TT_INNER_LOOP static void narrow_any(const layer *l, const tt_quad *quad, const rows *r, const int8_t *packed) {
@@ -184,12 +172,7 @@ TT_INNER_LOOP static void narrow_any(const layer *l, const tt_quad *quad, const 
         const int8x16_t v = vldrbq_z_s8(x, inputs);
         const int32_t a = vmladavq_s8(v, vldrbq_s8(packed)), b = vmladavq_s8(v, vldrbq_s8(packed + LANES));
         const int32_t c = vmladavq_s8(v, vldrbq_s8(packed + 2 * LANES)), d = vmladavq_s8(v, vldrbq_s8(packed + 3 * LANES));
-        const int32x4_t sums = vaddq_s32(tt_lanes(a, b, c, d), quad->start);
-        if (quad->style == TT_STYLE_SINGLE) {
-            tt_store_single(&l->output, quad, sums, y);
-        } else {
-            tt_store_any(l->output, *quad, sums, y);
-        }
+        tt_store_quad(&l->output, quad, tt_lanes(a, b, c, d), y);
     }
 }
 
@@ -197,6 +180,7 @@ TT_INNER_LOOP static void narrow_any(const layer *l, const tt_quad *quad, const 
 typedef struct tail {
     int32_t zero_point, y_step, x_next, x_step;  // y_step: of two rows; x_next: from the end of the second row
     int8_t *y_end;
+    int32_t one;
 } tail;
 
 // All rows, two at a time, times four channels. VMLADAVA adds to even registers only, and all eight are in use: so the
@@ -227,17 +211,10 @@ typedef struct tail {
         "vmov q0[3], q0[1], r2, r6\n\t"                                                                               \
         "vmov q1[2], q1[0], r8, r12\n\t"                                                                              \
         "vmov q1[3], q1[1], r10, lr\n\t"                                                                              \
-        "vqrdmulh.s32 q0, q0, %q[multiplier]\n\t"                                                                     \
-        "vqrdmulh.s32 q1, q1, %q[multiplier]\n\t" sign                                                                \
-        "ldm r5, {r0, r2, r4, r6, r8}\n\t"                                                                            \
-        "vrshl.s32 q0, q0, %q[shift]\n\t"                                                                             \
-        "add %[x0], %[x1], r4\n\t"                                                                                    \
-        "vrshl.s32 q1, q1, %q[shift]\n\t"                                                                             \
-        "add %[x1], %[x0], r6\n\t"                                                                                    \
-        "vqmovnb.s32 q0, q0\n\t"                                                                                      \
-        "vqmovnt.s32 q0, q1\n\t"                                                                                      \
-        "vqadd.s16 q0, q0, r0\n\t"                                                                                    \
-        "vqmovnb.s16 q0, q0\n\t"                                                                                      \
+        "ldm r5, {r0, r2, r4, r6, r8, r10}\n\t"                                                                        \
+        "add %[x0], %[x1], r4\n\t"                                                                                     \
+        "add %[x1], %[x0], r6\n\t"                                                                                     \
+        TT_NARROW("q0", "q1", "%q[multiplier]", "%q[shift]", "r0", sign)                                               \
         "vstrb.16 q0, [%[y], %q[places]]\n\t"                                                                         \
         "add %[y], %[y], r2\n\t"                                                                                      \
         "cmp %[y], r8\n\t"                                                                                            \
@@ -246,8 +223,6 @@ typedef struct tail {
         : [packed] "r"(l->packed), [end] "r"(end), [multiplier] "w"(quad->multiplier), [shift] "w"(quad->shift),       \
           [places] "w"(places)                                                                                         \
         : "r0", "r2", "r4", "r5", "r6", "r8", "r10", "r12", "lr", "q0", "q1", "q2", "q3", "cc", "memory")
-#define SIGN_FIX                                                                                                       \
-    "vshr.s32 q2, q0, #31\n\tvshr.s32 q3, q1, #31\n\tvadd.i32 q0, q0, q2\n\tvadd.i32 q1, q1, q3\n\t"
 
 #define WIDE_ROWS(name, sign)                                                                                          \
     TT_INNER_LOOP static void name(const layer *l, const tt_quad *quad, const rows *r) {                               \
@@ -255,14 +230,15 @@ typedef struct tail {
         const int8_t *x0 = r->x, *x1 = x0 + r->x_step;                                                                 \
         int8_t *y = r->y + quad->channel, *end = l->packed + HEADER + CHANNELS * l->padded;                            \
         const tail behind = {l->output.zero_point, 2 * r->y_step, r->x_step - l->padded, r->x_step,                    \
-                             y + r->count / 2 * 2 * r->y_step};                                                        \
+                             y + r->count / 2 * 2 * r->y_step, 1};                                                      \
         memcpy(end, &behind, sizeof behind);                                                                           \
         STORE_WIDE_ROWS(sign);                                                                                         \
     }
 WIDE_ROWS(wide_relu, "")
-WIDE_ROWS(wide_signed, SIGN_FIX)
+WIDE_ROWS(wide_signed, TT_SIGN_FIX("q0", "q1", "r10"))
 
-TT_ALWAYS_INLINE static inline void store_wide_rows(const layer *l, const tt_quad *quad, const rows *r, int32_t style) {
+// Any style, any number of rows.
+TT_INNER_LOOP static void wide_any(const layer *l, const tt_quad *quad, const rows *r) {
     for (int32_t i = 0; i < r->count; i++) {
         const int8_t *x = r->x + i * r->x_step;
         int8_t *y = r->y + i * r->y_step + quad->channel;
@@ -272,21 +248,8 @@ TT_ALWAYS_INLINE static inline void store_wide_rows(const layer *l, const tt_qua
             s0 = vmladavaq_s8(s0, v, vldrbq_s8(w)), s1 = vmladavaq_s8(s1, v, vldrbq_s8(w + LANES));
             s2 = vmladavaq_s8(s2, v, vldrbq_s8(w + 2 * LANES)), s3 = vmladavaq_s8(s3, v, vldrbq_s8(w + 3 * LANES));
         }
-        const int32x4_t sums = vaddq_s32(tt_lanes(s0, s1, s2, s3), quad->start);
-        if (style == TT_STYLE_SINGLE) {
-            tt_store_single(&l->output, quad, sums, y);
-        } else {
-            tt_store_any(l->output, *quad, sums, y);
-        }
+        tt_store_quad(&l->output, quad, tt_lanes(s0, s1, s2, s3), y);
     }
-}
-
-TT_INNER_LOOP static void wide_any(const layer *l, const tt_quad *quad, const rows *r) {
-    store_wide_rows(l, quad, r, TT_STYLE_ANY);
-}
-
-TT_INNER_LOOP static void wide_single(const layer *l, const tt_quad *quad, const rows *r) {
-    store_wide_rows(l, quad, r, TT_STYLE_SINGLE);
 }
 
 // Whole vectors are read of rows that have as much behind them.
@@ -317,8 +280,6 @@ static void store_wide(const layer *l, int32_t co, int32_t count, const rows *r,
             wide_relu(l, &quad, r);
         } else if (style == TT_STYLE_SIGNED) {
             wide_signed(l, &quad, r);
-        } else if (style == TT_STYLE_SINGLE) {
-            wide_single(l, &quad, r);
         } else {
             wide_any(l, &quad, r);
         }

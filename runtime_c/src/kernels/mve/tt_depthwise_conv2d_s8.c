@@ -39,8 +39,8 @@ typedef struct layer {
     int32_t largest_bias;
     int32_t blocks;     // cells of a column
     int32_t words;      // of a kernel
-    int32_t vectors;    // 1, 3 or 4
     int32_t tall;       // outputs one above the other: 1 or 2
+    int32_t vectors;    // 1, 4, or 3 of tall outputs
     int32x4_t constants;  // y's zero point; bytes from pair to pair, of y and of cells; 1
     uint32x4_t lanes;   // of the words of a vector
     uint16x8_t places;  // of a pair's four channels in y, each channel's outputs side by side
@@ -229,7 +229,7 @@ typedef struct area {
 
 // Rows of pairs, which at least fill a pair. VMLADAVA adds to even registers, and all eight are in use: so the loop ends
 // on an address, and constants are loaded. Where outputs are side by side, the last of an odd number comes twice.
-#define STORE_PAIRS(name, VECTORS, ADD, move)                                                                          \
+#define STORE_PAIRS(name, VECTORS, ADD, sign, move)                                                                    \
     TT_INNER_LOOP static void name(const area *r, const group *g) {                                                    \
         const layer *l = r->layer;                                                                                     \
         const uint32_t step = (uint32_t)column_step(l);                                                                \
@@ -252,7 +252,9 @@ typedef struct area {
                     "vmov %q[first][3], %q[first][1], r2, r6\n\t"                                                      \
                     "vmov %q[second][2], %q[second][0], r8, r12\n\t"                                                   \
                     "vmov %q[second][3], %q[second][1], r10, lr\n\t"                                                   \
-                    "ldm r1, {r0, r2, r4, r6}\n\t" REQUANTIZE move                                           \
+                    "ldm r1, {r0, r2, r4, r6}\n\t"                                                                    \
+                    TT_NARROW("%q[first]", "%q[second]", "%q[multiplier]", "%q[shift]", "r0", sign)                    \
+                    "vstrb.16 %q[first], [%[y], %q[places]]\n\t" move                                                  \
                     "add %[y], r2\n\t"                                                                                 \
                     "cmp %[y], %[y_end]\n\t"                                                                           \
                     "bne 1b"                                                                                           \
@@ -267,29 +269,17 @@ typedef struct area {
         }                                                                                                              \
     }
 
-// From sums of two outputs to bytes, narrowed in 16-bit lanes. Expects the zero point in r0 and 1 in r6: VQDMLAH times 1
-// takes 1 from negative values, so that ties are rounded away from zero.
-#define REQUANTIZE                                                                                                     \
-    "vqrdmulh.s32 %q[first], %q[first], %q[multiplier]\n\t"                                                            \
-    "vqrdmulh.s32 %q[second], %q[second], %q[multiplier]\n\t"                                                          \
-    "vqdmlah.s32 %q[first], %q[first], r6\n\t"                                                                         \
-    "vqdmlah.s32 %q[second], %q[second], r6\n\t"                                                                       \
-    "vrshl.s32 %q[first], %q[first], %q[shift]\n\t"                                                                    \
-    "vrshl.s32 %q[second], %q[second], %q[shift]\n\t"                                                                  \
-    "vqmovnb.s32 %q[first], %q[first]\n\t"                                                                             \
-    "vqmovnt.s32 %q[first], %q[second]\n\t"                                                                            \
-    "vqadd.s16 %q[first], %q[first], r0\n\t"                                                                           \
-    "vqmovnb.s16 %q[first], %q[first]\n\t"                                                                             \
-    "vstrb.16 %q[first], [%[y], %q[places]]\n\t"
 #define MOVE_ABOVE "vadd.i32 %q[cells], %q[cells], r4\n\t"
 #define MOVE_BESIDE MOVE_ABOVE "vadd.i32 %q[next], %q[next], r4\n\t"
 
-STORE_PAIRS(store_one_above, ONE, ADD_ABOVE, MOVE_ABOVE)
-STORE_PAIRS(store_one_beside, ONE, ADD_BESIDE, MOVE_BESIDE)
-STORE_PAIRS(store_three_above, THREE, ADD_ABOVE, MOVE_ABOVE)
-STORE_PAIRS(store_three_beside, THREE, ADD_BESIDE, MOVE_BESIDE)
-STORE_PAIRS(store_four_above, FOUR, ADD_ABOVE, MOVE_ABOVE)
-STORE_PAIRS(store_four_beside, FOUR, ADD_BESIDE, MOVE_BESIDE)
+#define SIGN_FIX TT_SIGN_FIX("%q[first]", "%q[second]", "r6")
+
+STORE_PAIRS(store_one_above_relu, ONE, ADD_ABOVE, "", MOVE_ABOVE)
+STORE_PAIRS(store_one_above, ONE, ADD_ABOVE, SIGN_FIX, MOVE_ABOVE)
+STORE_PAIRS(store_one_beside, ONE, ADD_BESIDE, SIGN_FIX, MOVE_BESIDE)
+STORE_PAIRS(store_three_above, THREE, ADD_ABOVE, SIGN_FIX, MOVE_ABOVE)
+STORE_PAIRS(store_four_above, FOUR, ADD_ABOVE, SIGN_FIX, MOVE_ABOVE)
+STORE_PAIRS(store_four_beside, FOUR, ADD_BESIDE, SIGN_FIX, MOVE_BESIDE)
 
 // One output of any style; w: the vectors of its kernel.
 static void store_one(const layer *l, const tt_quad *quad, uint32_t cells, const int8x16_t *w, int8_t *y) {
@@ -301,12 +291,7 @@ static void store_one(const layer *l, const tt_quad *quad, uint32_t cells, const
             s[c] = vmladavaq_s8(s[c], vreinterpretq_s8_s32(vldrwq_gather_base_s32(at, 0)), *w);
         }
     }
-    const int32x4_t sums = vaddq_s32(vld1q_s32(s), quad->start);
-    if (l->output.single_rounding) {
-        tt_store_single(&l->output, quad, sums, y);
-    } else {
-        tt_store_any(l->output, *quad, sums, y);
-    }
+    tt_store_quad(&l->output, quad, vld1q_s32(s), y);
 }
 
 TT_INNER_LOOP static void store_each(const area *r, const group *g) {
@@ -322,16 +307,16 @@ TT_INNER_LOOP static void store_each(const area *r, const group *g) {
 }
 
 static void store_group(const area *r, const group *g) {
-    const int32_t vectors = r->layer->vectors;
-    if (g->quad.style >= TT_STYLE_ANY || (r->tall == 1 && (r->columns < 2 || r->layer->tall > 1)) ||
+    const int32_t vectors = r->layer->vectors, beside = r->layer->tall == 1;
+    if (g->quad.style >= TT_STYLE_ANY || r->tall < r->layer->tall || (beside && r->columns < 2) ||
         r->layer->args->y_channels > MOST_STEP) {
         store_each(r, g);
+    } else if (beside) {
+        vectors == 1 ? store_one_beside(r, g) : store_four_beside(r, g);
     } else if (vectors == 1) {
-        r->tall > 1 ? store_one_above(r, g) : store_one_beside(r, g);
-    } else if (vectors == 3) {
-        r->tall > 1 ? store_three_above(r, g) : store_three_beside(r, g);
+        g->quad.style == TT_STYLE_RELU ? store_one_above_relu(r, g) : store_one_above(r, g);
     } else {
-        r->tall > 1 ? store_four_above(r, g) : store_four_beside(r, g);
+        vectors == 3 ? store_three_above(r, g) : store_four_above(r, g);
     }
 }
 
@@ -449,39 +434,41 @@ static void store_all(const layer *l, void *memory, int32_t bytes) {
     }
 }
 
-// How many outputs are one above the other: 2, where their cells have the rows, and the memory room for the kernels.
-static int32_t tall_of(layer l) {
-    const tt_depthwise_conv2d_s8_args *a = l.args;
+// Of outputs one above the other, if their cells have the rows, and the memory room for the kernels; else side by side.
+static void choose_pairs(layer *l) {
+    const tt_depthwise_conv2d_s8_args *a = l->args;
     const tt_window *win = &a->window;
-    l.tall = 2;
-    return win->stride_height <= 2 && win->kernel_height + win->stride_height <= 4 * l.blocks && win->y_height > 1 &&
-                   win->y_width * a->y_channels <= MOST_STEP &&
-                   fixed_bytes(&l, GROUPS) + row_bytes(&l, win->y_width) <= a->scratch_bytes
-               ? 2
-               : 1;
+    const int32_t height = win->kernel_height + win->stride_height, y_pitch = win->y_width * a->y_channels;
+    l->tall = 2;
+    l->vectors = l->words <= WORDS ? 1 : l->words <= 3 * WORDS ? 3 : 4;
+    if (win->stride_height > 2 || height > 4 * l->blocks || win->y_height < 2 || y_pitch > MOST_STEP ||
+        fixed_bytes(l, GROUPS) + row_bytes(l, win->y_width) > a->scratch_bytes) {
+        l->tall = 1;
+        l->vectors = l->vectors > 1 ? 4 : 1;
+    }
+    const int32_t columns = 3 - l->tall;  // of a pair
+    l->constants = (int32x4_t){a->y_zero_point, columns * a->y_channels, columns * column_step(l), 1};
+    l->places = tt_places_of(l->tall > 1 ? y_pitch : a->y_channels);
 }
 
 void tt_depthwise_conv2d_s8(const void *args) {
     const tt_depthwise_conv2d_s8_args *a = args;
     const tt_window *win = &a->window;
-    const tt_output output = {a->bias, a->multiplier, a->shift, a->y_zero_point, a->clamp_low, a->clamp_high,
-                              a->single_rounding};
     const int32_t blocks = (win->kernel_height + 3) / 4, words = blocks * win->kernel_width;
-    layer l = {a, output, tt_largest_bias(win->kernel_height * win->kernel_width), blocks, words,
-               words <= WORDS ? 1 : tt_max(3, (words + WORDS - 1) / WORDS), 1, vdupq_n_s32(0),
-               vdupq_n_u32(0), vdupq_n_u16(0)};
-    const uint32x4_t lanes = vidupq_n_u32(0, 1), reached = vminq_u32(lanes, vdupq_n_u32((uint32_t)words - 1));
-    l.lanes = vaddq_n_u32(vmulq_n_u32(words < WORDS ? reached : lanes, CELL), MIDDLE);
+    const uint32x4_t lane = vidupq_n_u32(0, 1);
+    const uint32x4_t cell = words < WORDS ? vminq_u32(lane, vdupq_n_u32((uint32_t)words - 1)) : lane;
+    layer l = {.args = a,
+               .output = {a->bias, a->multiplier, a->shift, a->y_zero_point, a->clamp_low, a->clamp_high,
+                          a->single_rounding},
+               .largest_bias = tt_largest_bias(win->kernel_height * win->kernel_width),
+               .blocks = blocks,
+               .words = words,
+               .lanes = vaddq_n_u32(vmulq_n_u32(cell, CELL), MIDDLE)};
+    choose_pairs(&l);
     int64_t own[OWN_BYTES / 8];
     if (words > MOST_WORDS) {
         store_slowly(&l, 0, win->y_height);
-        return;
-    }
-    l.tall = tall_of(l);
-    const int32_t columns = l.tall > 1 ? 1 : 2;  // of a pair
-    l.constants = (int32x4_t){a->y_zero_point, columns * a->y_channels, columns * column_step(&l), 1};
-    l.places = tt_places_of(l.tall > 1 ? win->y_width * a->y_channels : a->y_channels);
-    if (a->scratch_bytes > OWN_BYTES) {
+    } else if (a->scratch_bytes > OWN_BYTES) {
         store_all(&l, a->scratch, a->scratch_bytes);
     } else {
         store_all(&l, own, OWN_BYTES);
