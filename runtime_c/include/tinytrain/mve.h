@@ -173,8 +173,7 @@ static inline void tt_copy_bytes(int8_t *to, const int8_t *from, int32_t count) 
         : "+r"(to), "+r"(from) : "r"(count) : "lr", "q0", "memory");
 }
 
-static inline void tt_fill_bytes(int8_t *to, int32_t value, int32_t count) {
-    const int8x16_t values = vdupq_n_s8((int8_t)value);
+static inline void tt_fill_bytes(int8_t *to, int8x16_t values, int32_t count) {
     __asm__ volatile(
         "wlstp.8 lr, %1, 2f\n"
         "1: vstrb.8 %q2, [%0], #16\n\t"

@@ -313,7 +313,7 @@ static void copy_window(const layer *l, int32_t oy, int32_t ox, int8_t *to) {
     const tt_patch at = tt_patch_of(win, oy, ox);
     const int32_t width = at.columns.last - at.columns.first, run = width * a->x_channels;
     if (width < win->kernel_width || at.rows.last - at.rows.first < win->kernel_height) {
-        tt_fill_bytes(to, a->x_zero_point, l->inputs);
+        tt_fill_bytes(to, vdupq_n_s8((int8_t)a->x_zero_point), l->inputs);
     }
     if (width <= 0) { return; }
     for (int32_t ky = at.rows.first; ky < at.rows.last; ky++) {

@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // tt_depthwise_conv2d_s8 with VMLADAV, for kernels of up to eight rows and 16 words.
 //
-// What outputs of a row read of 16 channels is laid out in cells: for every channel a word of the bytes of four rows of
-// a column. Cells of a column lie one below the other, columns side by side; padding is the zero point. VST4 makes cells
-// of contiguous loads. A kernel is words of four rows as well, and a window is neighbouring cells: VMLADAV takes four
-// words of it, 64 bytes apart. Four channels of two outputs are summed and requantized together.
+// What outputs of a row read of 16 channels is laid out in cells (mve_cells.h), words of the bytes of four rows; padding
+// is the zero point. A kernel is such words as well, and a window is neighbouring cells: VMLADAV takes four words of it,
+// 64 bytes apart. Four channels of two outputs are summed and requantized together.
 //
 // Where cells have room for the window of the output below as well, as 3 rows have in 4, the two are one above the
 // other: the same cells meet the kernel, and the kernel moved down. Else they are side by side.
 //
 // Cells and the kernels of 16 channels lie in scratch, in the part of y that is written later, or on the stack.
 #include "tinytrain/kernels/depthwise_conv2d.h"
-#include "tinytrain/mve.h"
+#include "tinytrain/mve_cells.h"
 #include "tinytrain/window.h"
 
 enum {
@@ -19,7 +18,6 @@ enum {
     CHANNELS = 4,       // requantized together: a group
     GROUPS = 4,         // in a cell
     WORDS = 4,          // of a vector
-    CELL = 64,          // bytes of a cell, for four rows
     MOST_WORDS = 16,    // of a kernel, in four vectors
     MIDDLE = 384,       // from a window's cells to where four vectors are within reach of a gather's offset
     OWN_BYTES = 352,    // of the stack
@@ -53,13 +51,13 @@ typedef struct part {
     int8_t *memory;           // groups, then cells
 } part;
 
-static int32_t column_step(const layer *l) { return l->args->window.stride_width * l->blocks * CELL; }
+static int32_t column_step(const layer *l) { return l->args->window.stride_width * l->blocks * TT_CELL; }
 
 static int32_t cells_read(const layer *l, int32_t columns) {
     return (columns - 1) * l->args->window.stride_width + l->args->window.kernel_width;
 }
 
-static int32_t row_bytes(const layer *l, int32_t columns) { return cells_read(l, columns) * l->blocks * CELL; }
+static int32_t row_bytes(const layer *l, int32_t columns) { return cells_read(l, columns) * l->blocks * TT_CELL; }
 
 static int32_t group_bytes(const layer *l) {
     return (int32_t)sizeof(tt_quad) + (l->tall * l->vectors * CHANNELS + 1) * LANES;
@@ -73,62 +71,7 @@ static int8_t *cells_of(const layer *l, const part *p) { return (int8_t *)group_
 
 // Of groups, and of cells that a kernel's last vector reaches beyond its words.
 static int32_t fixed_bytes(const layer *l, int32_t groups) {
-    return groups * group_bytes(l) + (l->vectors > 1 ? (l->vectors * WORDS - l->words) * CELL : 0);
-}
-
-// Rows of up to 16 neighbouring channels, to be woven four at a time.
-typedef struct image {
-    const int8_t *x;          // of row 0
-    int32_t pitch, step;      // bytes from row to row and from column to column
-    int32_t rows;
-    const int8_t *outside;    // a column of other rows
-    uint8x16_t inputs;        // where `gathered`: which channels, from x on
-    int32_t gathered;
-    mve_pred16_t present;
-} image;
-
-// Cells of four rows. VST4 takes neighbouring registers. VPR changes, which no clobber can say: so this is inlined only
-// into a function of its own.
-#define LOAD(then, row, address) "vldrb" then " q" row ", [%[x" row "]" address "]\n\t"
-#define WEAVE(predicate, then, address)                                                                                \
-    __asm__ volatile(                                                                                                  \
-        "vmsr p0, %[present]\n\t"                                                                                      \
-        "dls lr, %[count]\n"                                                                                           \
-        "1:\n\t" predicate LOAD(then, "0", address) LOAD(then, "1", address) LOAD(then, "2", address)                  \
-            LOAD(then, "3", address)                                                                                   \
-        "add %[x0], %[step0]\n\t"                                                                                      \
-        "add %[x1], %[step1]\n\t"                                                                                      \
-        "add %[x2], %[step2]\n\t"                                                                                      \
-        "add %[x3], %[step3]\n\t"                                                                                      \
-        "vst40.8 {q0, q1, q2, q3}, [%[to]]\n\t"                                                                        \
-        "vst41.8 {q0, q1, q2, q3}, [%[to]]\n\t"                                                                        \
-        "vst42.8 {q0, q1, q2, q3}, [%[to]]\n\t"                                                                        \
-        "vst43.8 {q0, q1, q2, q3}, [%[to]]\n\t"                                                                        \
-        "add %[to], %[to_step]\n\t"                                                                                    \
-        "le lr, 1b"                                                                                                    \
-        : [x0] "+r"(x[0]), [x1] "+r"(x[1]), [x2] "+r"(x[2]), [x3] "+r"(x[3]), [to] "+r"(to)                            \
-        : [step0] "r"(step[0]), [step1] "r"(step[1]), [step2] "r"(step[2]), [step3] "r"(step[3]),                      \
-          [to_step] "r"(to_step), [present] "r"(from->present), [count] "r"(count), [inputs] "w"(from->inputs)         \
-        : "lr", "q0", "q1", "q2", "q3", "memory")
-
-// Rows row..row + 3 of `count` columns, of which the first lies `offset` bytes away; cells are `to_step` bytes apart.
-TT_INNER_LOOP static void weave(const image *from, int32_t offset, int32_t row, int32_t count, int8_t *to,
-                                int32_t to_step) {
-    const int8_t *x[4];
-    int32_t step[4];
-#pragma GCC unroll 4
-    for (int32_t k = 0; k < 4; k++) {
-        const int there = row + k >= 0 && row + k < from->rows;
-        x[k] = there ? from->x + offset + (row + k) * from->pitch : from->outside;
-        step[k] = there ? from->step : 0;
-    }
-    if (from->gathered) {
-        WEAVE("vpstttt\n\t", "t.u8", ", %q[inputs]");
-    } else if (from->present == 0xFFFF) {
-        WEAVE("", ".8", "");
-    } else {
-        WEAVE("vpstttt\n\t", "t.8", "");
-    }
+    return groups * group_bytes(l) + (l->vectors > 1 ? (l->vectors * WORDS - l->words) * TT_CELL : 0);
 }
 
 // Columns of a vector moved down by so many bits. A column's bytes lie one behind the other, and a kernel that is moved
@@ -139,12 +82,12 @@ TT_INNER_LOOP static void weave(const image *from, int32_t offset, int32_t row, 
 
 // The vectors of four channels' kernels, from cells of the weight; returns the sums of the weights.
 TT_INNER_LOOP static int32x4_t lay_out_weights(const layer *l, const int8_t *cells, int8x16_t *v0) {
-    uint32x4_t at = vaddq_n_u32(vmulq_n_u32(vidupq_n_u32(0, 1), CELL), (uint32_t)(uintptr_t)cells);
+    uint32x4_t at = vaddq_n_u32(vmulq_n_u32(vidupq_n_u32(0, 1), TT_CELL), (uint32_t)(uintptr_t)cells);
     const int32_t tall = l->tall, step = l->vectors * tall, stride = l->args->window.stride_height;
     int8x16_t *v1 = v0 + step, *v2 = v1 + step, *v3 = v2 + step;
     int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
     uint32_t c0 = 0, c1 = 0, c2 = 0, c3 = 0;
-    for (int32_t i = 0; i < step; i += tall, at = vaddq_n_u32(at, WORDS * CELL)) {
+    for (int32_t i = 0; i < step; i += tall, at = vaddq_n_u32(at, WORDS * TT_CELL)) {
         const mve_pred16_t some = vctp32q((uint32_t)tt_max(l->words - i / tall * WORDS, 0));
         int8x16_t w0 = vreinterpretq_s8_s32(vldrwq_gather_base_z_s32(at, 0, some));
         int8x16_t w1 = vreinterpretq_s8_s32(vldrwq_gather_base_z_s32(at, 4, some));
@@ -168,14 +111,13 @@ TT_INNER_LOOP static int32x4_t lay_out_weights(const layer *l, const int8_t *cel
 // number of groups.
 static int32_t lay_out_groups(const layer *l, const part *p, const tt_depthwise_block *block, int32_t first,
                               int32_t done) {
-    static const int8_t zeros[LANES] = {0};
     const int32_t width = l->args->window.kernel_width, height = l->args->window.kernel_height;
     const int32_t together = tt_min(CHANNELS, block->count);
     const int whole_clamp = l->output.low == INT8_MIN && l->output.high == INT8_MAX;
-    const image kernel = {block->weights + first, width * block->count, block->count, height, zeros,
-                          vdupq_n_u8(0), 0, vctp8q((uint32_t)(block->count - first))};
+    const tt_image kernel = {block->weights + first, width * block->count, block->count, height, width,
+                             vdupq_n_s8(0), vdupq_n_u8(0), 0, vctp8q((uint32_t)(block->count - first))};
     int8_t *cells = cells_of(l, p);
-    for (int32_t i = 0; i < l->blocks; i++) { weave(&kernel, 0, 4 * i, width, cells + i * CELL, l->blocks * CELL); }
+    tt_lay_out_cells(&kernel, 0, 0, width, l->blocks, cells);
     int32_t groups = 0;
     for (; groups < p->groups && done < block->count; groups++, done += together) {
         const int32_t c = tt_min(done, block->count - together);  // the last four may overlap the four before
@@ -186,19 +128,6 @@ static int32_t lay_out_groups(const layer *l, const part *p, const tt_depthwise_
         if (!whole_clamp) { to->quad.style = tt_max(to->quad.style, TT_STYLE_ANY); }  // the others know no clamp but this
     }
     return groups;
-}
-
-// The cells that outputs (oy, ox) on read.
-static void lay_out_cells(const layer *l, const part *p, const image *from, int32_t oy, int32_t ox, int8_t *to) {
-    const tt_window *win = &l->args->window;
-    const int32_t y0 = oy * win->stride_height - win->pad_top, x0 = ox * win->stride_width - win->pad_left;
-    const int32_t count = cells_read(l, p->columns), column = l->blocks * CELL;
-    const int32_t before = tt_clamp(-x0, 0, count), end = tt_clamp(win->x_width - x0, before, count);
-    if (before > 0) { tt_fill_bytes(to, l->args->x_zero_point, before * column); }
-    for (int32_t i = 0; i < l->blocks && end > before; i++) {
-        weave(from, (x0 + before) * from->step, y0 + 4 * i, end - before, to + before * column + i * CELL, column);
-    }
-    if (count > end) { tt_fill_bytes(to + end * column, l->args->x_zero_point, (count - end) * column); }
 }
 
 // Neighbouring outputs of some groups.
@@ -227,48 +156,43 @@ typedef struct area {
     ONE(ADD, channel, sum0, sum1) ADD("-128 + " channel, sum0, sum1) ADD("128 + " channel, sum0, sum1)
 #define FOUR(ADD, channel, sum0, sum1) THREE(ADD, channel, sum0, sum1) ADD("384 + " channel, sum0, sum1)
 
-// Rows of pairs, which at least fill a pair. VMLADAVA adds to even registers, and all eight are in use: so the loop ends
-// on an address, and constants are loaded. Where outputs are side by side, the last of an odd number comes twice.
+// All whole pairs. VMLADAVA adds to even registers, and all eight are in use: so the loop ends on an address, and
+// constants are loaded.
 #define STORE_PAIRS(name, VECTORS, ADD, sign, move)                                                                    \
     TT_INNER_LOOP static void name(const area *r, const group *g) {                                                    \
         const layer *l = r->layer;                                                                                     \
+        const int32x4_t multiplier = g->quad.multiplier, shift = g->quad.shift;                                        \
+        const uint16x8_t places = l->places;                                                                           \
+        const int32_t width = r->columns / (3 - r->tall) * vgetq_lane_s32(l->constants, 1);                            \
         const uint32_t step = (uint32_t)column_step(l);                                                                \
-        const int32_t odd = r->tall > 1 ? 0 : r->columns % 2, all = r->tall > 1 ? r->columns : r->columns / 2;         \
-        uint32_t row = r->cells + 4 * (uint32_t)g->quad.channel;                                                       \
+        uint32x4_t row = vaddq_n_u32(l->lanes, r->cells + 4 * (uint32_t)g->quad.channel);                              \
         int8_t *y = r->y + g->quad.channel;                                                                            \
-        for (int32_t strips = r->strips; strips > 0; strips--, row += r->pitch, y += r->y_pitch) {                     \
-            uint32_t from = row;                                                                                       \
+        for (int32_t strips = r->strips; strips > 0; strips--, row = vaddq_n_u32(row, r->pitch), y += r->y_pitch) {    \
+            uint32x4_t cells = row, next = vaddq_n_u32(cells, step);                                                   \
+            int32x4_t first, second, other;                                                                            \
             int8_t *to = y;                                                                                            \
-            for (int32_t i = 0, pairs = all; i <= odd; i++, pairs = 1) {                                               \
-                uint32x4_t cells = vaddq_n_u32(l->lanes, from), next = vaddq_n_u32(cells, step);                       \
-                const int8_t *y_end = to + pairs * vgetq_lane_s32(l->constants, 1);                                                \
-                int32x4_t first, second, other;                                                                        \
-                __asm__ volatile(                                                                                      \
-                    "1: ldm %[quad], {r0, r2, r4, r6}\n\t"                                                             \
-                    "add r1, %[quad], %[weights]\n\t"                                                                  \
-                    "ldm %[quad], {r8, r10, r12, lr}\n\t" VECTORS(ADD, "0", "r0", "r8")                                \
-                        VECTORS(ADD, "4", "r2", "r10") VECTORS(ADD, "8", "r4", "r12") VECTORS(ADD, "12", "r6", "lr")   \
-                    "vmov %q[first][2], %q[first][0], r0, r4\n\t"                                                      \
-                    "vmov %q[first][3], %q[first][1], r2, r6\n\t"                                                      \
-                    "vmov %q[second][2], %q[second][0], r8, r12\n\t"                                                   \
-                    "vmov %q[second][3], %q[second][1], r10, lr\n\t"                                                   \
-                    "ldm r1, {r0, r2, r4, r6}\n\t"                                                                    \
-                    TT_NARROW("%q[first]", "%q[second]", "%q[multiplier]", "%q[shift]", "r0", sign)                    \
-                    "vstrb.16 %q[first], [%[y], %q[places]]\n\t" move                                                  \
-                    "add %[y], r2\n\t"                                                                                 \
-                    "cmp %[y], %[y_end]\n\t"                                                                           \
-                    "bne 1b"                                                                                           \
-                    : [first] "=&w"(first), [second] "=&w"(second), [other] "=&w"(other), [cells] "+w"(cells),         \
-                      [next] "+w"(next), [y] "+r"(to)                                                                  \
-                    : [quad] "r"(&g->quad), [y_end] "r"(y_end),                                                        \
-                      [multiplier] "w"(g->quad.multiplier), [shift] "w"(g->quad.shift), [places] "w"(l->places),       \
-                      [weights] "i"(sizeof(tt_quad))                                                                   \
-                    : "r0", "r1", "r2", "r4", "r6", "r8", "r10", "r12", "lr", "cc", "memory");                         \
-                from += (uint32_t)(2 * pairs - 1) * step, to -= l->args->y_channels;                                   \
-            }                                                                                                          \
+            __asm__ volatile(                                                                                          \
+                "1: ldm %[quad], {r0, r2, r4, r6}\n\t"                                                                 \
+                "add r1, %[quad], %[weights]\n\t"                                                                      \
+                "ldm %[quad], {r8, r10, r12, lr}\n\t" VECTORS(ADD, "0", "r0", "r8")                                    \
+                    VECTORS(ADD, "4", "r2", "r10") VECTORS(ADD, "8", "r4", "r12") VECTORS(ADD, "12", "r6", "lr")       \
+                "vmov %q[first][2], %q[first][0], r0, r4\n\t"                                                          \
+                "vmov %q[first][3], %q[first][1], r2, r6\n\t"                                                          \
+                "vmov %q[second][2], %q[second][0], r8, r12\n\t"                                                       \
+                "vmov %q[second][3], %q[second][1], r10, lr\n\t"                                                       \
+                "ldm r1, {r0, r2, r4, r6}\n\t"                                                                         \
+                TT_NARROW("%q[first]", "%q[second]", "%q[multiplier]", "%q[shift]", "r0", sign)                        \
+                "vstrb.16 %q[first], [%[y], %q[places]]\n\t" move                                                      \
+                "add %[y], r2\n\t"                                                                                     \
+                "cmp %[y], %[y_end]\n\t"                                                                               \
+                "bne 1b"                                                                                               \
+                : [first] "=&w"(first), [second] "=&w"(second), [other] "=&w"(other), [cells] "+w"(cells),             \
+                  [next] "+w"(next), [y] "+r"(to)                                                                      \
+                : [quad] "r"(&g->quad), [y_end] "r"(y + width), [multiplier] "w"(multiplier), [shift] "w"(shift),      \
+                  [places] "w"(places), [weights] "i"(sizeof(tt_quad))                                                 \
+                : "r0", "r1", "r2", "r4", "r6", "r8", "r10", "r12", "lr", "cc", "memory");                             \
         }                                                                                                              \
     }
-
 #define MOVE_ABOVE "vadd.i32 %q[cells], %q[cells], r4\n\t"
 #define MOVE_BESIDE MOVE_ABOVE "vadd.i32 %q[next], %q[next], r4\n\t"
 
@@ -287,7 +211,7 @@ static void store_one(const layer *l, const tt_quad *quad, uint32_t cells, const
     int32_t s[CHANNELS] = {0};
     for (int32_t c = 0; c < CHANNELS; c++) {
         uint32x4_t at = vaddq_n_u32(words, 4 * (uint32_t)c);
-        for (int32_t v = 0; v < l->vectors; v++, w += l->tall, at = vaddq_n_u32(at, WORDS * CELL)) {
+        for (int32_t v = 0; v < l->vectors; v++, w += l->tall, at = vaddq_n_u32(at, WORDS * TT_CELL)) {
             s[c] = vmladavaq_s8(s[c], vreinterpretq_s8_s32(vldrwq_gather_base_s32(at, 0)), *w);
         }
     }
@@ -306,26 +230,37 @@ TT_INNER_LOOP static void store_each(const area *r, const group *g) {
     }
 }
 
+static void store_beside(const area *r, const group *g) {
+    r->layer->vectors == 1 ? store_one_beside(r, g) : store_four_beside(r, g);
+}
+
 static void store_group(const area *r, const group *g) {
-    const int32_t vectors = r->layer->vectors, beside = r->layer->tall == 1;
-    if (g->quad.style >= TT_STYLE_ANY || r->tall < r->layer->tall || (beside && r->columns < 2) ||
-        r->layer->args->y_channels > MOST_STEP) {
+    const layer *l = r->layer;
+    if (g->quad.style >= TT_STYLE_ANY || r->tall < l->tall || l->args->y_channels > MOST_STEP ||
+        (l->tall == 1 && r->columns < 2)) {
         store_each(r, g);
-    } else if (beside) {
-        vectors == 1 ? store_one_beside(r, g) : store_four_beside(r, g);
-    } else if (vectors == 1) {
+    } else if (l->tall == 1) {
+        store_beside(r, g);
+        if (r->columns % 2 != 0) {  // the last one comes with the one before
+            area end = *r;
+            end.y += (r->columns - 2) * l->args->y_channels;
+            end.cells += (uint32_t)((r->columns - 2) * column_step(l));
+            end.columns = 2;
+            store_beside(&end, g);
+        }
+    } else if (l->vectors == 1) {
         g->quad.style == TT_STYLE_RELU ? store_one_above_relu(r, g) : store_one_above(r, g);
     } else {
-        vectors == 3 ? store_three_above(r, g) : store_four_above(r, g);
+        l->vectors == 3 ? store_three_above(r, g) : store_four_above(r, g);
     }
 }
 
 // Rows first..last - 1 of the outputs of some channels, whose inputs these are.
-static void store_groups(const layer *l, const part *p, const image *from, int32_t first, int32_t last, int32_t channel,
+static void store_groups(const layer *l, const part *p, const tt_image *from, int32_t first, int32_t last, int32_t channel,
                          int32_t groups) {
     const tt_window *win = &l->args->window;
     const int32_t pitch = row_bytes(l, p->columns), y_pitch = win->y_width * l->args->y_channels;
-    const int32_t tall = tt_min(l->tall, last - first);
+    const int32_t tall = tt_min(l->tall, last - first), count = cells_read(l, p->columns);
     int8_t *cells = cells_of(l, p);
     for (int32_t oy = first, strips; oy < last; oy += strips * tall) {
         oy = tt_min(oy, last - tall);  // an odd row comes with the one before
@@ -334,7 +269,10 @@ static void store_groups(const layer *l, const part *p, const image *from, int32
             const area r = {l, l->args->y + oy * y_pitch + ox * l->args->y_channels, strips,
                             tt_min(p->columns, win->y_width - ox), tall, tall * y_pitch,
                             (uint32_t)(uintptr_t)cells - 4 * (uint32_t)channel, (uint32_t)pitch};
-            for (int32_t i = 0; i < strips; i++) { lay_out_cells(l, p, from, oy + i * tall, ox, cells + i * pitch); }
+            for (int32_t i = 0; i < strips; i++) {
+                const int32_t y0 = (oy + i * tall) * win->stride_height - win->pad_top;
+                tt_lay_out_cells(from, y0, ox * win->stride_width - win->pad_left, count, l->blocks, cells + i * pitch);
+            }
             for (int32_t i = 0; i < groups; i++) { store_group(&r, group_at(l, p, i)); }
         }
     }
@@ -344,8 +282,6 @@ static void store_groups(const layer *l, const part *p, const image *from, int32
 static void store_rows(const layer *l, const part *p, int32_t first, int32_t last) {
     const tt_depthwise_conv2d_s8_args *a = l->args;
     const int32_t multiplier = a->channel_multiplier;
-    int8_t outside[LANES];
-    vst1q_s8(outside, vdupq_n_s8((int8_t)a->x_zero_point));
     for (int32_t i = 0; i < a->block_count; i++) {
         const tt_depthwise_block *block = &a->blocks[i];
         for (int32_t done = 0, groups; done < block->count; done += CHANNELS * groups) {
@@ -355,8 +291,8 @@ static void store_rows(const layer *l, const part *p, int32_t first, int32_t las
             for (int32_t k = 0; k < LANES && multiplier > 1; k++) {
                 inputs[k] = (uint8_t)((channel + k) / multiplier - ci);
             }
-            const image x = {a->x + ci, a->window.x_width * a->x_channels, a->x_channels, a->window.x_height, outside,
-                             vld1q_u8(inputs), multiplier > 1, vctp8q((uint32_t)(block->count - c))};
+            const tt_image x = {a->x + ci, a->window.x_width * a->x_channels, a->x_channels, a->window.x_height,
+                                a->window.x_width, vdupq_n_s8((int8_t)a->x_zero_point), vld1q_u8(inputs), multiplier > 1, vctp8q((uint32_t)(block->count - c))};
             groups = lay_out_groups(l, p, block, c, done);
             store_groups(l, p, &x, first, last, channel, groups);
         }
@@ -463,7 +399,7 @@ void tt_depthwise_conv2d_s8(const void *args) {
                .largest_bias = tt_largest_bias(win->kernel_height * win->kernel_width),
                .blocks = blocks,
                .words = words,
-               .lanes = vaddq_n_u32(vmulq_n_u32(cell, CELL), MIDDLE)};
+               .lanes = vaddq_n_u32(vmulq_n_u32(cell, TT_CELL), MIDDLE)};
     choose_pairs(&l);
     int64_t own[OWN_BYTES / 8];
     if (words > MOST_WORDS) {
