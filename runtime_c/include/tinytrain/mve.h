@@ -25,12 +25,12 @@ enum tt_style {
 
 // Four neighbouring output channels, or `count` of them.
 typedef struct tt_quad {
-    int32x4_t start;       // of their sums: bias and zero point; TT_STYLE_ANY: zero point alone
-    int32x4_t bias;        // TT_STYLE_ANY: to be added with saturation
     int32x4_t multiplier;
     int32x4_t shift;
     int32_t channel, count;
-    int32_t style;
+    int32_t style, unused;
+    int32x4_t start;       // of their sums: bias and zero point; TT_STYLE_ANY: zero point alone
+    int32x4_t bias;        // TT_STYLE_ANY: to be added with saturation; else as `start`: loops load both at once
 } tt_quad;
 
 // The largest bias whose magnitude, added to a sum of so many products of a weight and an activation less its zero
@@ -77,7 +77,7 @@ static inline tt_quad tt_quad_of(const tt_output *o, int32_t channel, int32_t co
     const mve_pred16_t lanes = vctp32q((uint32_t)count);
     const int32x4_t bias = vldrwq_z_s32(o->bias + channel, lanes), shift = vldrbq_z_s32(o->shift + channel, lanes);
     const int32x4_t multiplier = vldrwq_z_s32(o->multiplier + channel, lanes);
-    tt_quad quad = {zero_sums, bias, multiplier, shift, channel, count, TT_STYLE_ANY};
+    tt_quad quad = {multiplier, shift, channel, count, TT_STYLE_ANY, 0, zero_sums, bias};
     if (o->single_rounding) {
         quad.style = TT_STYLE_SINGLE;
         return quad;
@@ -95,7 +95,7 @@ static inline tt_quad tt_quad_of(const tt_output *o, int32_t channel, int32_t co
         return quad;
     }
     quad.start = vaddq_s32(quad.bias, zero_sums);
-    quad.bias = vdupq_n_s32(0);
+    quad.bias = quad.start;
     return quad;
 }
 
@@ -123,10 +123,11 @@ static inline void tt_clamp_all(const tt_output *o, int8_t *y, int32_t count) {
     }
 }
 
-// Outputs of TT_STYLE_ANY: two roundings and any shift.
+// Outputs of two roundings and any shift.
 TT_ALWAYS_INLINE static inline void tt_store_any(tt_output o, tt_quad q, int32x4_t sums, int8_t *y) {
+    const int32x4_t total = q.style == TT_STYLE_ANY ? vqaddq_s32(sums, q.bias) : sums;
     const int32x4_t zero = vdupq_n_s32(0), left = vmaxq_s32(q.shift, zero), right = vminq_s32(q.shift, zero);
-    const int32x4_t high = vqrdmulhq_s32(vshlq_s32(vqaddq_s32(sums, q.bias), left), q.multiplier);
+    const int32x4_t high = vqrdmulhq_s32(vshlq_s32(total, left), q.multiplier);
     const int32x4_t value = vrshlq_s32(vaddq_s32(high, vshrq_n_s32(vandq_s32(high, right), 31)), right);
     const int32x4_t shifted = vqaddq_n_s32(value, o.zero_point);
     const int32x4_t clamped = vminq_s32(vmaxq_s32(shifted, vdupq_n_s32(o.low)), vdupq_n_s32(o.high));

@@ -5,14 +5,14 @@
 // Rows of at most 16 inputs: four vectors of weights stay in registers. Longer rows: two rows times four channels; the
 // weights lie in scratch, a vector of each channel in turn, filled up with zeros. So whole vectors of x can be read, past
 // a row's end; the last rows of x, where that would pass the image's end, are copied to scratch as well.
-// Scratch: packed weights 40 + 4 R, rows of R bytes each, two or more; R = inputs rounded up to 16.
+// Scratch: packed weights 56 + 4 R, rows of R bytes each, two or more; R = inputs rounded up to 16.
 #include <string.h>
 
 #include "tinytrain/kernels/conv2d.h"
 #include "tinytrain/mve.h"
 #include "tinytrain/window.h"
 
-enum { LANES = 16, CHANNELS = 4, BLOCK = LANES * CHANNELS, HEADER = 16, TAIL = 24, MOST_CHANNELS = 65532 };
+enum { LANES = 16, CHANNELS = 4, BLOCK = LANES * CHANNELS, HEADER = 32, TAIL = 24, MOST_CHANNELS = 65532 };
 
 // Rows and where their outputs go; the steps of one row alone are 0.
 typedef struct rows {
@@ -144,10 +144,10 @@ static tt_quad pack(const layer *l, int32_t co, int32_t count, int8_t *to) {
         __asm__ volatile(                                                                                              \
             "dls lr, %[pairs]\n"                                                                                       \
             "1:\n\t" SUM_NARROW("first") SUM_NARROW("second")                                                         \
-            "vldrw.32 %q[other], [%[quad]]\n\t"                                                                        \
+            "vldrw.32 %q[other], [%[quad], #48]\n\t"                                                                        \
             "vadd.i32 %q[first], %q[first], %q[other]\n\t"                                                             \
             "vadd.i32 %q[second], %q[second], %q[other]\n\t"                                                           \
-            "vldrw.32 %q[other], [%[quad], #48]\n\t"                                                                   \
+            "vldrw.32 %q[other], [%[quad], #16]\n\t"                                                                   \
             TT_NARROW("%q[first]", "%q[second]", "%q[multiplier]", "%q[other]", "%[zero_point]", sign)                 \
             "vldrw.32 %q[other], [%[places]]\n\t"                                                                      \
             "vstrb.16 %q[first], [%[y], %q[other]]\n\t"                                                                \
@@ -188,9 +188,8 @@ typedef struct tail {
 // 16-bit lanes and scattered in one go. `sign`: what TT_STYLE_SIGNED does before the shift.
 #define STORE_WIDE_ROWS(sign)                                                                                          \
     __asm__ volatile(                                                                                                  \
-        "1: ldm %[packed], {r0, r2, r4, r6}\n\t"                                                                       \
-        "add r5, %[packed], #16\n\t"                                                                                  \
-        "ldm %[packed], {r8, r10, r12, lr}\n"                                                                          \
+        "1: mov r5, %[packed]\n\t"                                                                                     \
+        "ldm r5!, {r0, r2, r4, r6, r8, r10, r12, lr}\n"                                                                \
         "2: vldrb.8 q0, [%[x0]], #16\n\t"                                                                             \
         "vldrb.8 q2, [r5], #16\n\t"                                                                                   \
         "vmladava.s8 r0, q0, q2\n\t"                                                                                  \
@@ -274,7 +273,8 @@ static void store_narrow(const layer *l, int32_t co, int32_t count, const rows *
 static void store_wide(const layer *l, int32_t co, int32_t count, const rows *r, int32_t parts) {
     const tt_quad quad = pack(l, co, count, l->packed + HEADER);
     const int32_t style = l->args->y_channels <= MOST_CHANNELS ? quad.style : tt_max(quad.style, TT_STYLE_ANY);
-    vst1q_s32((int32_t *)(void *)l->packed, quad.start);
+    int32_t *header = (int32_t *)(void *)l->packed;
+    vst1q_s32(header, quad.start), vst1q_s32(header + CHANNELS, quad.start);  // of each row's sums
     for (; parts > 0; parts--, r++) {
         if (style == TT_STYLE_RELU) {
             wide_relu(l, &quad, r);

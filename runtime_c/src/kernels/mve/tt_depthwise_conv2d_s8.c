@@ -172,9 +172,8 @@ typedef struct area {
             int32x4_t first, second, other;                                                                            \
             int8_t *to = y;                                                                                            \
             __asm__ volatile(                                                                                          \
-                "1: ldm %[quad], {r0, r2, r4, r6}\n\t"                                                                 \
-                "add r1, %[quad], %[weights]\n\t"                                                                      \
-                "ldm %[quad], {r8, r10, r12, lr}\n\t" VECTORS(ADD, "0", "r0", "r8")                                    \
+                "1: mov r1, %[start]\n\t"                                                                              \
+                "ldm r1!, {r0, r2, r4, r6, r8, r10, r12, lr}\n\t" VECTORS(ADD, "0", "r0", "r8")                        \
                     VECTORS(ADD, "4", "r2", "r10") VECTORS(ADD, "8", "r4", "r12") VECTORS(ADD, "12", "r6", "lr")       \
                 "vmov %q[first][2], %q[first][0], r0, r4\n\t"                                                          \
                 "vmov %q[first][3], %q[first][1], r2, r6\n\t"                                                          \
@@ -188,8 +187,8 @@ typedef struct area {
                 "bne 1b"                                                                                               \
                 : [first] "=&w"(first), [second] "=&w"(second), [other] "=&w"(other), [cells] "+w"(cells),             \
                   [next] "+w"(next), [y] "+r"(to)                                                                      \
-                : [quad] "r"(&g->quad), [y_end] "r"(y + width), [multiplier] "w"(multiplier), [shift] "w"(shift),      \
-                  [places] "w"(places), [weights] "i"(sizeof(tt_quad))                                                 \
+                : [start] "r"(&g->quad.start), [y_end] "r"(y + width), [multiplier] "w"(multiplier),                   \
+                  [shift] "w"(shift), [places] "w"(places)                                                             \
                 : "r0", "r1", "r2", "r4", "r6", "r8", "r10", "r12", "lr", "cc", "memory");                             \
         }                                                                                                              \
     }
