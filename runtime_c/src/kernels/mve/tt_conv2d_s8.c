@@ -6,8 +6,6 @@
 // weights lie in scratch, a vector of each channel in turn, filled up with zeros. So whole vectors of x can be read, past
 // a row's end; the last rows of x, where that would pass the image's end, are copied to scratch as well.
 // Scratch: packed weights 56 + 4 R, rows of R bytes each, two or more; R = inputs rounded up to 16.
-#include <string.h>
-
 #include "tinytrain/kernels/conv2d.h"
 #include "tinytrain/mve.h"
 #include "tinytrain/window.h"
@@ -19,6 +17,7 @@ typedef struct rows {
     const int8_t *x;
     int8_t *y;
     int32_t count, x_step, y_step;
+    uint16x8_t places;  // of two rows' channels in y
 } rows;
 
 typedef struct layer {
@@ -136,7 +135,6 @@ static tt_quad pack(const layer *l, int32_t co, int32_t count, int8_t *to) {
                                    int32_t pairs) {                                                                    \
         const int8x16_t w0 = vldrbq_s8(packed), w1 = vldrbq_s8(packed + LANES);                                        \
         const int8x16_t w2 = vldrbq_s8(packed + 2 * LANES), w3 = vldrbq_s8(packed + 3 * LANES);                        \
-        const uint16x8_t places = tt_places_of(r->y_step);                                                                \
         const int8_t *x = r->x;                                                                                        \
         int8_t *y = r->y + quad->channel;                                                                              \
         int32x4_t first, second, other;                                                                                \
@@ -157,7 +155,7 @@ static tt_quad pack(const layer *l, int32_t co, int32_t count, int8_t *to) {
               [a] "=&Te"(a), [b] "=&Te"(b), [c] "=&Te"(c), [d] "=&Te"(d)                                               \
             : [w0] "w"(w0), [w1] "w"(w1), [w2] "w"(w2), [w3] "w"(w3), [pairs] "r"(pairs), [x_step] "r"(r->x_step),     \
               [y_step] "r"(2 * r->y_step), [quad] "r"(quad), [multiplier] "w"(quad->multiplier),                       \
-              [places] "r"(&places), [zero_point] "r"(l->output.zero_point), [one] "r"(1)                              \
+              [places] "r"(&r->places), [zero_point] "r"(l->output.zero_point), [one] "r"(1)                              \
             : "lr", "memory");                                                                                         \
     }
 NARROW_ROWS(narrow_relu, "")
@@ -220,17 +218,15 @@ typedef struct tail {
         "bne 1b"                                                                                                       \
         : [x0] "+r"(x0), [x1] "+r"(x1), [y] "+r"(y)                                                                    \
         : [packed] "r"(l->packed), [end] "r"(end), [multiplier] "w"(quad->multiplier), [shift] "w"(quad->shift),       \
-          [places] "w"(places)                                                                                         \
+          [places] "w"(r->places)                                                                                      \
         : "r0", "r2", "r4", "r5", "r6", "r8", "r10", "r12", "lr", "q0", "q1", "q2", "q3", "cc", "memory")
 
 #define WIDE_ROWS(name, sign)                                                                                          \
     TT_INNER_LOOP static void name(const layer *l, const tt_quad *quad, const rows *r) {                               \
-        const uint16x8_t places = tt_places_of(r->y_step);                                                                \
         const int8_t *x0 = r->x, *x1 = x0 + r->x_step;                                                                 \
         int8_t *y = r->y + quad->channel, *end = l->packed + HEADER + CHANNELS * l->padded;                            \
-        const tail behind = {l->output.zero_point, 2 * r->y_step, r->x_step - l->padded, r->x_step,                    \
-                             y + r->count / 2 * 2 * r->y_step, 1};                                                      \
-        memcpy(end, &behind, sizeof behind);                                                                           \
+        *(tail *)(void *)end = (tail){l->output.zero_point, 2 * r->y_step, r->x_step - l->padded, r->x_step,           \
+                                      y + r->count / 2 * 2 * r->y_step, 1};                                            \
         STORE_WIDE_ROWS(sign);                                                                                         \
     }
 WIDE_ROWS(wide_relu, "")
@@ -264,8 +260,8 @@ static void store_narrow(const layer *l, int32_t co, int32_t count, const rows *
         } else if (pairs > 0) {
             narrow_signed(l, &quad, r, packed, pairs);
         }
-        const rows others = {r->x + 2 * pairs * r->x_step, r->y + 2 * pairs * r->y_step, r->count - 2 * pairs, r->x_step,
-                             r->y_step};
+        rows others = *r;
+        others.x += 2 * pairs * r->x_step, others.y += 2 * pairs * r->y_step, others.count -= 2 * pairs;
         narrow_any(l, &quad, &others, packed);
     }
 }
@@ -292,10 +288,11 @@ static void store_rows(const layer *l, int32_t first, int32_t direct, const int8
     int8_t *y = l->args->y + first * channels;
     rows r[3];
     int32_t parts = 0;
-    if (direct > 0) { r[parts++] = (rows){l->args->x, y, direct, l->inputs, channels}; }
+    const uint16x8_t places = tt_places_of(channels), one = tt_places_of(0);
+    if (direct > 0) { r[parts++] = (rows){l->args->x, y, direct, l->inputs, channels, places}; }
     y += direct * channels;
-    if (even > 0) { r[parts++] = (rows){copies, y, even, l->padded, channels}; }
-    if (even < count) { r[parts++] = (rows){copies + even * l->padded, y + even * channels, 1, 0, 0}; }
+    if (even > 0) { r[parts++] = (rows){copies, y, even, l->padded, channels, places}; }
+    if (even < count) { r[parts++] = (rows){copies + even * l->padded, y + even * channels, 1, 0, 0, one}; }
     for (int32_t done = 0; done < channels; done += together) {
         const int32_t co = tt_min(done, channels - together);  // the last four may overlap the four before
         if (l->inputs <= LANES) {
