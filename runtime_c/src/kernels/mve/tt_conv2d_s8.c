@@ -319,23 +319,36 @@ static void copy_window(const layer *l, int32_t oy, int32_t ox, int8_t *to) {
     }
 }
 
+// `count` runs of at most a vector. VPR changes, which no clobber can say: so this stays a function of its own.
+TT_INNER_LOOP static void copy_runs(int8_t *to, int32_t to_step, const int8_t *x, int32_t step, int32_t run,
+                                    int32_t count) {
+    __asm__ volatile(
+        "vctp.8 %[run]\n\t"
+        "dls lr, %[count]\n"
+        "1: vpstt\n\t"
+        "vldrbt.8 q0, [%[x]]\n\t"
+        "vstrbt.8 q0, [%[to]]\n\t"
+        "add %[x], %[step]\n\t"
+        "add %[to], %[to_step]\n\t"
+        "le lr, 1b"
+        : [x] "+r"(x), [to] "+r"(to)
+        : [step] "r"(step), [to_step] "r"(to_step), [run] "r"(run), [count] "r"(count)
+        : "lr", "q0", "memory");
+}
+
 // Windows of neighbouring outputs, from (oy, ox) on, that lie wholly inside the image.
 static void copy_whole_windows(const layer *l, int32_t oy, int32_t ox, int32_t count, int8_t *to) {
     const tt_conv2d_s8_args *a = l->args;
     const tt_window *win = &a->window;
     const tt_patch at = tt_patch_of(win, oy, ox);
     const int32_t run = win->kernel_width * a->x_channels, step = win->stride_width * a->x_channels, padded = l->padded;
-    const mve_pred16_t some = vctp8q((uint32_t)run);
     for (int32_t ky = 0; ky < win->kernel_height; ky++, to += run) {
         const int8_t *x = a->x + ((at.y0 + ky) * win->x_width + at.x0) * a->x_channels;
-        int8_t *row = to;
-        if (run > LANES) {
-            for (int32_t i = 0; i < count; i++, x += step, row += padded) { tt_copy_bytes(row, x, run); }
-        } else {
-            for (int32_t i = 0; i < count; i++, x += step, row += padded) {
-                vstrbq_p_s8(row, vldrbq_z_s8(x, some), some);
-            }
+        if (run <= LANES) {
+            copy_runs(to, padded, x, step, run, count);
+            continue;
         }
+        for (int32_t i = 0; i < count; i++) { tt_copy_bytes(to + i * padded, x + i * step, run); }
     }
 }
 

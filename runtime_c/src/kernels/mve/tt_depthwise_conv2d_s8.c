@@ -87,14 +87,15 @@ TT_INNER_LOOP static int32x4_t lay_out_weights(const layer *l, const int8_t *cel
     int8x16_t *v1 = v0 + step, *v2 = v1 + step, *v3 = v2 + step;
     int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
     uint32_t c0 = 0, c1 = 0, c2 = 0, c3 = 0;
-    for (int32_t i = 0; i < step; i += tall, at = vaddq_n_u32(at, WORDS * TT_CELL)) {
-        const mve_pred16_t some = vctp32q((uint32_t)tt_max(l->words - i / tall * WORDS, 0));
+    for (int32_t i = 0, left = l->words; i < step; i += tall, left -= WORDS) {
+        const mve_pred16_t some = vctp32q((uint32_t)tt_max(left, 0));
         int8x16_t w0 = vreinterpretq_s8_s32(vldrwq_gather_base_z_s32(at, 0, some));
         int8x16_t w1 = vreinterpretq_s8_s32(vldrwq_gather_base_z_s32(at, 4, some));
         int8x16_t w2 = vreinterpretq_s8_s32(vldrwq_gather_base_z_s32(at, 8, some));
         int8x16_t w3 = vreinterpretq_s8_s32(vldrwq_gather_base_z_s32(at, 12, some));
         s0 = vaddvaq_s8(s0, w0), s1 = vaddvaq_s8(s1, w1), s2 = vaddvaq_s8(s2, w2), s3 = vaddvaq_s8(s3, w3);
         v0[i] = w0, v1[i] = w1, v2[i] = w2, v3[i] = w3;
+        at = vaddq_n_u32(at, WORDS * TT_CELL);
         if (tall == 1) { continue; }
         if (stride == 1) {
             MOVE_FOUR("8");
