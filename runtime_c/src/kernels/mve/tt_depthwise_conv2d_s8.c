@@ -80,7 +80,8 @@ static int32_t fixed_bytes(const layer *l, int32_t groups) {
 #define MOVE_FOUR(bits)                                                                                                \
     MOVE_DOWN(w0, c0, bits); MOVE_DOWN(w1, c1, bits); MOVE_DOWN(w2, c2, bits); MOVE_DOWN(w3, c3, bits)
 
-// The vectors of four channels' kernels, from cells of the weight; returns the sums of the weights.
+// The vectors of four channels' kernels, from cells of the weight; returns the sums of the weights. VPR changes, which
+// no clobber can say: so this stays a function of its own.
 TT_INNER_LOOP static int32x4_t lay_out_weights(const layer *l, const int8_t *cells, int8x16_t *v0) {
     uint32x4_t at = vaddq_n_u32(vmulq_n_u32(vidupq_n_u32(0, 1), TT_CELL), (uint32_t)(uintptr_t)cells);
     const int32_t tall = l->tall, step = l->vectors * tall, stride = l->args->window.stride_height;
@@ -88,12 +89,22 @@ TT_INNER_LOOP static int32x4_t lay_out_weights(const layer *l, const int8_t *cel
     int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
     uint32_t c0 = 0, c1 = 0, c2 = 0, c3 = 0;
     for (int32_t i = 0, left = l->words; i < step; i += tall, left -= WORDS) {
-        const mve_pred16_t some = vctp32q((uint32_t)tt_max(left, 0));
-        int8x16_t w0 = vreinterpretq_s8_s32(vldrwq_gather_base_z_s32(at, 0, some));
-        int8x16_t w1 = vreinterpretq_s8_s32(vldrwq_gather_base_z_s32(at, 4, some));
-        int8x16_t w2 = vreinterpretq_s8_s32(vldrwq_gather_base_z_s32(at, 8, some));
-        int8x16_t w3 = vreinterpretq_s8_s32(vldrwq_gather_base_z_s32(at, 12, some));
-        s0 = vaddvaq_s8(s0, w0), s1 = vaddvaq_s8(s1, w1), s2 = vaddvaq_s8(s2, w2), s3 = vaddvaq_s8(s3, w3);
+        int8x16_t w0, w1, w2, w3;
+        __asm__ volatile(
+            "vctp.32 %[left]\n\t"
+            "vpstttt\n\t"
+            "vldrwt.u32 %q[w0], [%q[at]]\n\t"
+            "vldrwt.u32 %q[w1], [%q[at], #4]\n\t"
+            "vldrwt.u32 %q[w2], [%q[at], #8]\n\t"
+            "vldrwt.u32 %q[w3], [%q[at], #12]\n\t"
+            "vaddva.s8 %[s0], %q[w0]\n\t"
+            "vaddva.s8 %[s1], %q[w1]\n\t"
+            "vaddva.s8 %[s2], %q[w2]\n\t"
+            "vaddva.s8 %[s3], %q[w3]"
+            : [w0] "=&w"(w0), [w1] "=&w"(w1), [w2] "=&w"(w2), [w3] "=&w"(w3), [s0] "+Te"(s0), [s1] "+Te"(s1),
+              [s2] "+Te"(s2), [s3] "+Te"(s3)
+            : [at] "w"(at), [left] "r"(tt_max(left, 0))
+            : "memory");
         v0[i] = w0, v1[i] = w1, v2[i] = w2, v3[i] = w3;
         at = vaddq_n_u32(at, WORDS * TT_CELL);
         if (tall == 1) { continue; }
