@@ -125,7 +125,7 @@ static inline void tt_clamp_all(const tt_output *o, int8_t *y, int32_t count) {
 
 // Outputs of two roundings and any shift.
 TT_ALWAYS_INLINE static inline void tt_store_any(tt_output o, tt_quad q, int32x4_t sums, int8_t *y) {
-    const int32x4_t total = q.style == TT_STYLE_ANY ? vqaddq_s32(sums, q.bias) : sums;
+    const int32x4_t total = q.style >= TT_STYLE_ANY ? vqaddq_s32(sums, q.bias) : sums;
     const int32x4_t zero = vdupq_n_s32(0), left = vmaxq_s32(q.shift, zero), right = vminq_s32(q.shift, zero);
     const int32x4_t high = vqrdmulhq_s32(vshlq_s32(total, left), q.multiplier);
     const int32x4_t value = vrshlq_s32(vaddq_s32(high, vshrq_n_s32(vandq_s32(high, right), 31)), right);

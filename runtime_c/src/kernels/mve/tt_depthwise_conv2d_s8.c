@@ -125,7 +125,6 @@ static int32_t lay_out_groups(const layer *l, const part *p, const tt_depthwise_
                               int32_t done) {
     const int32_t width = l->args->window.kernel_width, height = l->args->window.kernel_height;
     const int32_t together = tt_min(CHANNELS, block->count);
-    const int whole_clamp = l->output.low == INT8_MIN && l->output.high == INT8_MAX;
     const tt_image kernel = {block->weights + first, width * block->count, block->count, height, width,
                              vdupq_n_s8(0), vdupq_n_u8(0), 0, vctp8q((uint32_t)(block->count - first))};
     int8_t *cells = cells_of(l, p);
@@ -137,7 +136,6 @@ static int32_t lay_out_groups(const layer *l, const part *p, const tt_depthwise_
         const int32x4_t sums = lay_out_weights(l, cells + 4 * (c - first), to->weights);
         const int32x4_t zero_sums = vmulq_n_s32(sums, -l->args->x_zero_point);
         to->quad = tt_quad_of(&l->output, block->start + c, together, zero_sums, l->largest_bias);
-        if (!whole_clamp) { to->quad.style = tt_max(to->quad.style, TT_STYLE_ANY); }  // the others know no clamp but this
     }
     return groups;
 }
@@ -247,7 +245,8 @@ static void store_beside(const area *r, const group *g) {
 
 static void store_group(const area *r, const group *g) {
     const layer *l = r->layer;
-    if (g->quad.style >= TT_STYLE_ANY || r->tall < l->tall || l->args->y_channels > MOST_STEP ||
+    const int saturates = l->output.low == INT8_MIN && l->output.high == INT8_MAX;  // as pairs do
+    if (!saturates || g->quad.style >= TT_STYLE_ANY || r->tall < l->tall || l->args->y_channels > MOST_STEP ||
         (l->tall == 1 && r->columns < 2)) {
         store_each(r, g);
     } else if (l->tall == 1) {
