@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Helium (MVE): from exact sums to int8 outputs, four lanes at a time, and bytes that move.
 //
-// Requantization with two roundings: VQRDMULH is floor((2 a b + 2^31) / 2^32), the first rounding; it saturates only for
-// -2^31 times -2^31, and multipliers are not negative. The second rounds ties away from zero: VRSHL rounds them up, so
-// negative values become one less first. Where the clamp makes every negative value its lower bound, that can be left out.
+// Requantization with two roundings: VQRDMULH is floor((2 a b + 2^31) / 2^32), the first rounding; it saturates only
+// for -2^31 times -2^31, and multipliers are not negative. The second rounds ties away from zero: VRSHL rounds them up,
+// so negative values become one less first. Where the clamp makes every negative value its lower bound, that can be
+// left out.
 #ifndef TINYTRAIN_MVE_H
 #define TINYTRAIN_MVE_H
 
@@ -99,8 +100,9 @@ static inline tt_quad tt_quad_of(const tt_output *o, int32_t channel, int32_t co
     return quad;
 }
 
-// Of two vectors of sums, in registers of these names, to bytes in the 16-bit lanes of `a`: its outputs in the even ones,
-// those of `b` beside them. Clamps to int8. `sign`: what TT_STYLE_SIGNED does before the shift. zero_point: a register.
+// Of two vectors of sums, in registers of these names, to bytes in the 16-bit lanes of `a`: its outputs in the even
+// ones, those of `b` beside them. Clamps to int8. `sign`: what TT_STYLE_SIGNED does before the shift. zero_point: a
+// register.
 #define TT_NARROW(a, b, multiplier, shift, zero_point, sign)                                                           \
     "vqrdmulh.s32 " a ", " a ", " multiplier "\n\t"                                                                    \
     "vqrdmulh.s32 " b ", " b ", " multiplier "\n\t" sign                                                               \
@@ -154,7 +156,9 @@ TT_ALWAYS_INLINE static inline void tt_store_quad(const tt_output *o, const tt_q
 // Four sums side by side: two moves, where lane by lane it would be four.
 TT_ALWAYS_INLINE static inline int32x4_t tt_lanes(int32_t a, int32_t b, int32_t c, int32_t d) {
     int32x4_t lanes;
-    __asm__("vmov %q0[2], %q0[0], %1, %3\n\tvmov %q0[3], %q0[1], %2, %4" : "=&w"(lanes) : "r"(a), "r"(b), "r"(c), "r"(d));
+    __asm__("vmov %q0[2], %q0[0], %1, %3\n\tvmov %q0[3], %q0[1], %2, %4"
+            : "=&w"(lanes)
+            : "r"(a), "r"(b), "r"(c), "r"(d));
     return lanes;
 }
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// tt_conv2d_s8 with VMLADAVA: four output channels at a time over all pixels. A row is what one output reads: a pixel of
-// x for a 1 x 1 window that moves by one, else a copy of the window in scratch, padded with the zero point.
+// tt_conv2d_s8 with VMLADAVA: four output channels at a time over all pixels. A row is what one output reads: a pixel
+// of x for a 1 x 1 window that moves by one, else a copy of the window in scratch, padded with the zero point.
 //
 // Rows of at most 16 inputs: four vectors of weights stay in registers. Longer rows: two rows times four channels; the
-// weights lie in scratch, a vector of each channel in turn, filled up with zeros. So whole vectors of x can be read, past
-// a row's end; the last rows of x, where that would pass the image's end, are copied to scratch as well.
-// Scratch: packed weights 56 + 4 R, rows of R bytes each, two or more; R = inputs rounded up to 16.
+// weights lie in scratch, a vector of each channel in turn, filled up with zeros. So whole vectors of x can be read,
+// past a row's end; the last rows of x, where that would pass the image's end, are copied to scratch as well. Scratch:
+// packed weights 56 + 4 R, rows of R bytes each, two or more; R = inputs rounded up to 16.
 #include "tinytrain/kernels/conv2d.h"
 #include "tinytrain/mve.h"
 #include "tinytrain/window.h"
@@ -122,7 +122,7 @@ static tt_quad pack(const layer *l, int32_t co, int32_t count, int8_t *to) {
 #define SUM_NARROW(sums)                                                                                               \
     "vldrb.8 %q[" sums "], [%[x]]\n\t"                                                                                 \
     "vmladav.s8 %[a], %q[" sums "], %q[w0]\n\t"                                                                        \
-    "add %[x], %[x_step]\n\t"                                                                                         \
+    "add %[x], %[x_step]\n\t"                                                                                          \
     "vmladav.s8 %[b], %q[" sums "], %q[w1]\n\t"                                                                        \
     "vmladav.s8 %[c], %q[" sums "], %q[w2]\n\t"                                                                        \
     "vmladav.s8 %[d], %q[" sums "], %q[w3]\n\t"                                                                        \
@@ -141,21 +141,21 @@ static tt_quad pack(const layer *l, int32_t co, int32_t count, int8_t *to) {
         int32_t a, b, c, d;                                                                                            \
         __asm__ volatile(                                                                                              \
             "dls lr, %[pairs]\n"                                                                                       \
-            "1:\n\t" SUM_NARROW("first") SUM_NARROW("second")                                                         \
-            "vldrw.32 %q[other], [%[quad], #48]\n\t"                                                                        \
+            "1:\n\t" SUM_NARROW("first") SUM_NARROW("second")                                                          \
+            "vldrw.32 %q[other], [%[quad], #48]\n\t"                                                                   \
             "vadd.i32 %q[first], %q[first], %q[other]\n\t"                                                             \
             "vadd.i32 %q[second], %q[second], %q[other]\n\t"                                                           \
             "vldrw.32 %q[other], [%[quad], #16]\n\t"                                                                   \
             TT_NARROW("%q[first]", "%q[second]", "%q[multiplier]", "%q[other]", "%[zero_point]", sign)                 \
             "vldrw.32 %q[other], [%[places]]\n\t"                                                                      \
             "vstrb.16 %q[first], [%[y], %q[other]]\n\t"                                                                \
-            "add %[y], %[y_step]\n\t"                                                                                 \
+            "add %[y], %[y_step]\n\t"                                                                                  \
             "le lr, 1b"                                                                                                \
             : [x] "+r"(x), [y] "+r"(y), [first] "=&w"(first), [second] "=&w"(second), [other] "=&w"(other),            \
               [a] "=&Te"(a), [b] "=&Te"(b), [c] "=&Te"(c), [d] "=&Te"(d)                                               \
             : [w0] "w"(w0), [w1] "w"(w1), [w2] "w"(w2), [w3] "w"(w3), [pairs] "r"(pairs), [x_step] "r"(r->x_step),     \
               [y_step] "r"(2 * r->y_step), [quad] "r"(quad), [multiplier] "w"(quad->multiplier),                       \
-              [places] "r"(&r->places), [zero_point] "r"(l->output.zero_point), [one] "r"(1)                              \
+              [places] "r"(&r->places), [zero_point] "r"(l->output.zero_point), [one] "r"(1)                           \
             : "lr", "memory");                                                                                         \
     }
 NARROW_ROWS(narrow_relu, "")
@@ -169,7 +169,8 @@ TT_INNER_LOOP static void narrow_any(const layer *l, const tt_quad *quad, const 
     for (int32_t left = r->count; left > 0; left--, x += r->x_step, y += r->y_step) {
         const int8x16_t v = vldrbq_z_s8(x, inputs);
         const int32_t a = vmladavq_s8(v, vldrbq_s8(packed)), b = vmladavq_s8(v, vldrbq_s8(packed + LANES));
-        const int32_t c = vmladavq_s8(v, vldrbq_s8(packed + 2 * LANES)), d = vmladavq_s8(v, vldrbq_s8(packed + 3 * LANES));
+        const int32_t c = vmladavq_s8(v, vldrbq_s8(packed + 2 * LANES));
+        const int32_t d = vmladavq_s8(v, vldrbq_s8(packed + 3 * LANES));
         tt_store_quad(&l->output, quad, tt_lanes(a, b, c, d), y);
     }
 }
@@ -184,50 +185,47 @@ typedef struct tail {
 // All rows, two at a time, times four channels. VMLADAVA adds to even registers only, and all eight are in use: so the
 // loops end on addresses, and what else is needed is loaded from behind the weights. Both rows' outputs are narrowed in
 // 16-bit lanes and scattered in one go. `sign`: what TT_STYLE_SIGNED does before the shift.
-#define STORE_WIDE_ROWS(sign)                                                                                          \
-    __asm__ volatile(                                                                                                  \
-        "1: mov r5, %[packed]\n\t"                                                                                     \
-        "ldm r5!, {r0, r2, r4, r6, r8, r10, r12, lr}\n"                                                                \
-        "2: vldrb.8 q0, [%[x0]], #16\n\t"                                                                             \
-        "vldrb.8 q2, [r5], #16\n\t"                                                                                   \
-        "vmladava.s8 r0, q0, q2\n\t"                                                                                  \
-        "vldrb.8 q1, [%[x1]], #16\n\t"                                                                                \
-        "vmladava.s8 r8, q1, q2\n\t"                                                                                  \
-        "vldrb.8 q3, [r5], #16\n\t"                                                                                   \
-        "vmladava.s8 r2, q0, q3\n\t"                                                                                  \
-        "vldrb.8 q2, [r5], #16\n\t"                                                                                   \
-        "vmladava.s8 r10, q1, q3\n\t"                                                                                 \
-        "vmladava.s8 r4, q0, q2\n\t"                                                                                  \
-        "vldrb.8 q3, [r5], #16\n\t"                                                                                   \
-        "vmladava.s8 r12, q1, q2\n\t"                                                                                 \
-        "cmp r5, %[end]\n\t"                                                                                          \
-        "vmladava.s8 r6, q0, q3\n\t"                                                                                  \
-        "vmladava.s8 lr, q1, q3\n\t"                                                                                  \
-        "bne 2b\n\t"                                                                                                  \
-        "vmov q0[2], q0[0], r0, r4\n\t"                                                                               \
-        "vmov q0[3], q0[1], r2, r6\n\t"                                                                               \
-        "vmov q1[2], q1[0], r8, r12\n\t"                                                                              \
-        "vmov q1[3], q1[1], r10, lr\n\t"                                                                              \
-        "ldm r5, {r0, r2, r4, r6, r8, r10}\n\t"                                                                        \
-        "add %[x0], %[x1], r4\n\t"                                                                                     \
-        "add %[x1], %[x0], r6\n\t"                                                                                     \
-        TT_NARROW("q0", "q1", "%q[multiplier]", "%q[shift]", "r0", sign)                                               \
-        "vstrb.16 q0, [%[y], %q[places]]\n\t"                                                                         \
-        "add %[y], %[y], r2\n\t"                                                                                      \
-        "cmp %[y], r8\n\t"                                                                                            \
-        "bne 1b"                                                                                                       \
-        : [x0] "+r"(x0), [x1] "+r"(x1), [y] "+r"(y)                                                                    \
-        : [packed] "r"(l->packed), [end] "r"(end), [multiplier] "w"(quad->multiplier), [shift] "w"(quad->shift),       \
-          [places] "w"(r->places)                                                                                      \
-        : "r0", "r2", "r4", "r5", "r6", "r8", "r10", "r12", "lr", "q0", "q1", "q2", "q3", "cc", "memory")
-
 #define WIDE_ROWS(name, sign)                                                                                          \
     TT_INNER_LOOP static void name(const layer *l, const tt_quad *quad, const rows *r) {                               \
         const int8_t *x0 = r->x, *x1 = x0 + r->x_step;                                                                 \
         int8_t *y = r->y + quad->channel, *end = l->packed + HEADER + CHANNELS * l->padded;                            \
         *(tail *)(void *)end = (tail){l->output.zero_point, 2 * r->y_step, r->x_step - l->padded, r->x_step,           \
                                       y + r->count / 2 * 2 * r->y_step, 1};                                            \
-        STORE_WIDE_ROWS(sign);                                                                                         \
+        __asm__ volatile(                                                                                              \
+            "1: mov r5, %[packed]\n\t"                                                                                 \
+            "ldm r5!, {r0, r2, r4, r6, r8, r10, r12, lr}\n"                                                            \
+            "2: vldrb.8 q0, [%[x0]], #16\n\t"                                                                          \
+            "vldrb.8 q2, [r5], #16\n\t"                                                                                \
+            "vmladava.s8 r0, q0, q2\n\t"                                                                               \
+            "vldrb.8 q1, [%[x1]], #16\n\t"                                                                             \
+            "vmladava.s8 r8, q1, q2\n\t"                                                                               \
+            "vldrb.8 q3, [r5], #16\n\t"                                                                                \
+            "vmladava.s8 r2, q0, q3\n\t"                                                                               \
+            "vldrb.8 q2, [r5], #16\n\t"                                                                                \
+            "vmladava.s8 r10, q1, q3\n\t"                                                                              \
+            "vmladava.s8 r4, q0, q2\n\t"                                                                               \
+            "vldrb.8 q3, [r5], #16\n\t"                                                                                \
+            "vmladava.s8 r12, q1, q2\n\t"                                                                              \
+            "cmp r5, %[end]\n\t"                                                                                       \
+            "vmladava.s8 r6, q0, q3\n\t"                                                                               \
+            "vmladava.s8 lr, q1, q3\n\t"                                                                               \
+            "bne 2b\n\t"                                                                                               \
+            "vmov q0[2], q0[0], r0, r4\n\t"                                                                            \
+            "vmov q0[3], q0[1], r2, r6\n\t"                                                                            \
+            "vmov q1[2], q1[0], r8, r12\n\t"                                                                           \
+            "vmov q1[3], q1[1], r10, lr\n\t"                                                                           \
+            "ldm r5, {r0, r2, r4, r6, r8, r10}\n\t"                                                                    \
+            "add %[x0], %[x1], r4\n\t"                                                                                 \
+            "add %[x1], %[x0], r6\n\t"                                                                                 \
+            TT_NARROW("q0", "q1", "%q[multiplier]", "%q[shift]", "r0", sign)                                           \
+            "vstrb.16 q0, [%[y], %q[places]]\n\t"                                                                      \
+            "add %[y], %[y], r2\n\t"                                                                                   \
+            "cmp %[y], r8\n\t"                                                                                         \
+            "bne 1b"                                                                                                   \
+            : [x0] "+r"(x0), [x1] "+r"(x1), [y] "+r"(y)                                                                \
+            : [packed] "r"(l->packed), [end] "r"(end), [multiplier] "w"(quad->multiplier), [shift] "w"(quad->shift),   \
+              [places] "w"(r->places)                                                                                  \
+            : "r0", "r2", "r4", "r5", "r6", "r8", "r10", "r12", "lr", "q0", "q1", "q2", "q3", "cc", "memory");         \
     }
 WIDE_ROWS(wide_relu, "")
 WIDE_ROWS(wide_signed, TT_SIGN_FIX("q0", "q1", "r10"))

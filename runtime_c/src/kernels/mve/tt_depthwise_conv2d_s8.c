@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // tt_depthwise_conv2d_s8 with VMLADAV, for kernels of up to eight rows and 16 words.
 //
-// What outputs of a row read of 16 channels is laid out in cells (mve_cells.h), words of the bytes of four rows; padding
-// is the zero point. A kernel is such words as well, and a window is neighbouring cells: VMLADAV takes four words of it,
-// 64 bytes apart. Four channels of two outputs are summed and requantized together.
+// What outputs of a row read of 16 channels is laid out in cells (mve_cells.h), words of the bytes of four rows;
+// padding is the zero point. A kernel is such words as well, and a window is neighbouring cells: VMLADAV takes four
+// words of it, 64 bytes apart. Four channels of two outputs are summed and requantized together.
 //
 // Where cells have room for the window of the output below as well, as 3 rows have in 4, the two are one above the
 // other: the same cells meet the kernel, and the kernel moved down. Else they are side by side.
@@ -35,13 +35,13 @@ typedef struct layer {
     const tt_depthwise_conv2d_s8_args *args;
     tt_output output;
     int32_t largest_bias;
-    int32_t blocks;     // cells of a column
-    int32_t words;      // of a kernel
-    int32_t tall;       // outputs one above the other: 1 or 2
-    int32_t vectors;    // 1, 4, or 3 of tall outputs
+    int32_t blocks;       // cells of a column
+    int32_t words;        // of a kernel
+    int32_t tall;         // outputs one above the other: 1, or 2 where memory has room for all columns
+    int32_t vectors;      // 1, 4, or 3 of tall outputs
     int32x4_t constants;  // y's zero point; bytes from pair to pair, of y and of cells; 1
-    uint32x4_t lanes;   // of the words of a vector
-    uint16x8_t places;  // of a pair's four channels in y, each channel's outputs side by side
+    uint32x4_t lanes;     // of the words of a vector
+    uint16x8_t places;    // of a pair's four channels in y, each channel's outputs side by side
 } layer;
 
 // What is worked on at a time.
@@ -74,66 +74,27 @@ static int32_t fixed_bytes(const layer *l, int32_t groups) {
     return groups * group_bytes(l) + (l->vectors > 1 ? (l->vectors * WORDS - l->words) * TT_CELL : 0);
 }
 
-// Columns of a vector moved down by so many bits. A column's bytes lie one behind the other, and a kernel that is moved
-// ends before its column does: so all can be moved as one. The intrinsic would do it twice, once for the carry.
-#define MOVE_DOWN(columns, carry, bits) __asm__("vshlc %q0, %1, #" bits : "+w"(columns), "+r"(carry))
-#define MOVE_FOUR(bits)                                                                                                \
-    MOVE_DOWN(w0, c0, bits); MOVE_DOWN(w1, c1, bits); MOVE_DOWN(w2, c2, bits); MOVE_DOWN(w3, c3, bits)
-
-// The vectors of four channels' kernels, from cells of the weight; returns the sums of the weights. VPR changes, which
-// no clobber can say: so this stays a function of its own.
-TT_INNER_LOOP static int32x4_t lay_out_weights(const layer *l, const int8_t *cells, int8x16_t *v0) {
-    uint32x4_t at = vaddq_n_u32(vmulq_n_u32(vidupq_n_u32(0, 1), TT_CELL), (uint32_t)(uintptr_t)cells);
-    const int32_t tall = l->tall, step = l->vectors * tall, stride = l->args->window.stride_height;
-    int8x16_t *v1 = v0 + step, *v2 = v1 + step, *v3 = v2 + step;
-    int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
-    uint32_t c0 = 0, c1 = 0, c2 = 0, c3 = 0;
-    for (int32_t i = 0, left = l->words; i < step; i += tall, left -= WORDS) {
-        int8x16_t w0, w1, w2, w3;
-        __asm__ volatile(
-            "vctp.32 %[left]\n\t"
-            "vpstttt\n\t"
-            "vldrwt.u32 %q[w0], [%q[at]]\n\t"
-            "vldrwt.u32 %q[w1], [%q[at], #4]\n\t"
-            "vldrwt.u32 %q[w2], [%q[at], #8]\n\t"
-            "vldrwt.u32 %q[w3], [%q[at], #12]\n\t"
-            "vaddva.s8 %[s0], %q[w0]\n\t"
-            "vaddva.s8 %[s1], %q[w1]\n\t"
-            "vaddva.s8 %[s2], %q[w2]\n\t"
-            "vaddva.s8 %[s3], %q[w3]"
-            : [w0] "=&w"(w0), [w1] "=&w"(w1), [w2] "=&w"(w2), [w3] "=&w"(w3), [s0] "+Te"(s0), [s1] "+Te"(s1),
-              [s2] "+Te"(s2), [s3] "+Te"(s3)
-            : [at] "w"(at), [left] "r"(tt_max(left, 0))
-            : "memory");
-        v0[i] = w0, v1[i] = w1, v2[i] = w2, v3[i] = w3;
-        at = vaddq_n_u32(at, WORDS * TT_CELL);
-        if (tall == 1) { continue; }
-        if (stride == 1) {
-            MOVE_FOUR("8");
-        } else {
-            MOVE_FOUR("16");
-        }
-        v0[i + 1] = w0, v1[i + 1] = w1, v2[i + 1] = w2, v3[i + 1] = w3;
-    }
-    v3[step] = vreinterpretq_s8_s32(l->constants);
-    return tt_lanes(s0, s1, s2, s3);
-}
-
 // The kernels of channels `first` on of a block of the weight, group by group, of which `done` are done; returns the
 // number of groups.
 static int32_t lay_out_groups(const layer *l, const part *p, const tt_depthwise_block *block, int32_t first,
                               int32_t done) {
     const int32_t width = l->args->window.kernel_width, height = l->args->window.kernel_height;
     const int32_t together = tt_min(CHANNELS, block->count);
-    const tt_image kernel = {block->weights + first, width * block->count, block->count, height, width,
-                             vdupq_n_s8(0), vdupq_n_u8(0), 0, vctp8q((uint32_t)(block->count - first))};
+    const int32_t down = l->tall > 1 ? l->args->window.stride_height : 0;
+    const tt_image kernel = {.x = block->weights + first,
+                             .pitch = width * block->count,
+                             .step = block->count,
+                             .rows = height,
+                             .columns = width,
+                             .present = vctp8q((uint32_t)(block->count - first))};
     int8_t *cells = cells_of(l, p);
     tt_lay_out_cells(&kernel, 0, 0, width, l->blocks, cells);
     int32_t groups = 0;
     for (; groups < p->groups && done < block->count; groups++, done += together) {
         const int32_t c = tt_min(done, block->count - together);  // the last four may overlap the four before
         group *to = group_at(l, p, groups);
-        const int32x4_t sums = lay_out_weights(l, cells + 4 * (c - first), to->weights);
+        const int32x4_t sums = tt_take_vectors(cells + 4 * (c - first), l->words, l->vectors, down, to->weights);
+        to->weights[l->tall * l->vectors * CHANNELS] = vreinterpretq_s8_s32(l->constants);
         const int32x4_t zero_sums = vmulq_n_s32(sums, -l->args->x_zero_point);
         to->quad = tt_quad_of(&l->output, block->start + c, together, zero_sums, l->largest_bias);
     }
@@ -144,8 +105,8 @@ static int32_t lay_out_groups(const layer *l, const part *p, const tt_depthwise_
 typedef struct area {
     const layer *layer;
     int8_t *y;
-    int32_t strips, columns, tall, y_pitch;  // y_pitch: of strips
-    uint32_t cells, pitch;                   // where channel 0 would have its cells; bytes of a strip
+    int32_t strips, columns, y_pitch;  // y_pitch: of strips
+    uint32_t cells, pitch;             // where channel 0 would have its cells; bytes of a strip
 } area;
 
 // Sums of a channel of two outputs, with one vector of weights each or for both; `at` lies from MIDDLE.
@@ -173,7 +134,7 @@ typedef struct area {
         const layer *l = r->layer;                                                                                     \
         const int32x4_t multiplier = g->quad.multiplier, shift = g->quad.shift;                                        \
         const uint16x8_t places = l->places;                                                                           \
-        const int32_t width = r->columns / (3 - r->tall) * vgetq_lane_s32(l->constants, 1);                            \
+        const int32_t width = r->columns / (3 - l->tall) * vgetq_lane_s32(l->constants, 1);                            \
         const uint32_t step = (uint32_t)column_step(l);                                                                \
         uint32x4_t row = vaddq_n_u32(l->lanes, r->cells + 4 * (uint32_t)g->quad.channel);                              \
         int8_t *y = r->y + g->quad.channel;                                                                            \
@@ -230,11 +191,11 @@ static void store_one(const layer *l, const tt_quad *quad, uint32_t cells, const
 TT_INNER_LOOP static void store_each(const area *r, const group *g) {
     const layer *l = r->layer;
     const int32_t channel = g->quad.channel, y_pitch = l->args->window.y_width * l->args->y_channels;
-    for (int32_t i = 0; i < r->strips * r->tall; i++) {
-        uint32_t cells = r->cells + 4 * (uint32_t)channel + (uint32_t)(i / r->tall) * r->pitch;
+    for (int32_t i = 0; i < r->strips * l->tall; i++) {
+        uint32_t cells = r->cells + 4 * (uint32_t)channel + (uint32_t)(i / l->tall) * r->pitch;
         int8_t *y = r->y + i * y_pitch + channel;
         for (int32_t ox = 0; ox < r->columns; ox++, cells += (uint32_t)column_step(l), y += l->args->y_channels) {
-            store_one(l, &g->quad, cells, g->weights + i % r->tall, y);
+            store_one(l, &g->quad, cells, g->weights + i % l->tall, y);
         }
     }
 }
@@ -246,7 +207,7 @@ static void store_beside(const area *r, const group *g) {
 static void store_group(const area *r, const group *g) {
     const layer *l = r->layer;
     const int saturates = l->output.low == INT8_MIN && l->output.high == INT8_MAX;  // as pairs do
-    if (!saturates || g->quad.style >= TT_STYLE_ANY || r->tall < l->tall || l->args->y_channels > MOST_STEP ||
+    if (!saturates || g->quad.style >= TT_STYLE_ANY || l->args->y_channels > MOST_STEP ||
         (l->tall == 1 && r->columns < 2)) {
         store_each(r, g);
     } else if (l->tall == 1) {
@@ -266,18 +227,18 @@ static void store_group(const area *r, const group *g) {
 }
 
 // Rows first..last - 1 of the outputs of some channels, whose inputs these are.
-static void store_groups(const layer *l, const part *p, const tt_image *from, int32_t first, int32_t last, int32_t channel,
-                         int32_t groups) {
+static void store_groups(const layer *l, const part *p, const tt_image *from, int32_t first, int32_t last,
+                         int32_t channel, int32_t groups) {
     const tt_window *win = &l->args->window;
     const int32_t pitch = row_bytes(l, p->columns), y_pitch = win->y_width * l->args->y_channels;
-    const int32_t tall = tt_min(l->tall, last - first), count = cells_read(l, p->columns);
+    const int32_t tall = l->tall, count = cells_read(l, p->columns);
     int8_t *cells = cells_of(l, p);
     for (int32_t oy = first, strips; oy < last; oy += strips * tall) {
         oy = tt_min(oy, last - tall);  // an odd row comes with the one before
         strips = tt_min(p->strips, (last - oy) / tall);
         for (int32_t ox = 0; ox < win->y_width; ox += p->columns) {
             const area r = {l, l->args->y + oy * y_pitch + ox * l->args->y_channels, strips,
-                            tt_min(p->columns, win->y_width - ox), tall, tall * y_pitch,
+                            tt_min(p->columns, win->y_width - ox), tall * y_pitch,
                             (uint32_t)(uintptr_t)cells - 4 * (uint32_t)channel, (uint32_t)pitch};
             for (int32_t i = 0; i < strips; i++) {
                 const int32_t y0 = (oy + i * tall) * win->stride_height - win->pad_top;
@@ -301,8 +262,15 @@ static void store_rows(const layer *l, const part *p, int32_t first, int32_t las
             for (int32_t k = 0; k < LANES && multiplier > 1; k++) {
                 inputs[k] = (uint8_t)((channel + k) / multiplier - ci);
             }
-            const tt_image x = {a->x + ci, a->window.x_width * a->x_channels, a->x_channels, a->window.x_height,
-                                a->window.x_width, vdupq_n_s8((int8_t)a->x_zero_point), vld1q_u8(inputs), multiplier > 1, vctp8q((uint32_t)(block->count - c))};
+            const tt_image x = {.x = a->x + ci,
+                                .pitch = a->window.x_width * a->x_channels,
+                                .step = a->x_channels,
+                                .rows = a->window.x_height,
+                                .columns = a->window.x_width,
+                                .outside = vdupq_n_s8((int8_t)a->x_zero_point),
+                                .inputs = vld1q_u8(inputs),
+                                .gathered = multiplier > 1,
+                                .present = vctp8q((uint32_t)(block->count - c))};
             groups = lay_out_groups(l, p, block, c, done);
             store_groups(l, p, &x, first, last, channel, groups);
         }
