@@ -281,7 +281,7 @@ class Conv2dInputGradient(Operator):
         )
         expanded = 2 * (-(-gy[2] // 8) * 8) * reach
         tile = min(USEFUL_PIXELS, -(-pixels[0] * pixels[1] // 4) * 4)
-        return max(2 * self.scratch(graph, node), tile * (24 + expanded) + 4 * expanded)
+        return max(2 * self.scratch(graph, node), tile * (28 + expanded) + 4 * expanded)
 
     def cost(self, graph: Graph, node: Node) -> Cost:
         gy = graph[node.inputs[0]]

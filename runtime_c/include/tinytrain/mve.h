@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Helium (MVE): from exact sums to int8 outputs, four lanes at a time, and bytes that move.
 //
-// Requantization with two roundings: VQRDMULH is floor((2 a b + 2^31) / 2^32), the first rounding; it saturates only for
-// -2^31 times -2^31, and multipliers are not negative. The second rounds ties away from zero: VRSHL rounds them up, so
-// negative values become one less first. Where the clamp makes every negative value its lower bound, that can be left out.
+// Requantization with two roundings: VQRDMULH is floor((2 a b + 2^31) / 2^32), the first rounding; it saturates only
+// for -2^31 times -2^31, and multipliers are not negative. The second rounds ties away from zero: VRSHL rounds them up,
+// so negative values become one less first. Where the clamp makes every negative value its lower bound, that can be
+// left out.
 #ifndef TINYTRAIN_MVE_H
 #define TINYTRAIN_MVE_H
 
@@ -25,12 +26,12 @@ enum tt_style {
 
 // Four neighbouring output channels, or `count` of them.
 typedef struct tt_quad {
-    int32x4_t start;       // of their sums: bias and zero point; TT_STYLE_ANY: zero point alone
-    int32x4_t bias;        // TT_STYLE_ANY: to be added with saturation
     int32x4_t multiplier;
     int32x4_t shift;
     int32_t channel, count;
-    int32_t style;
+    int32_t style, unused;
+    int32x4_t start;       // of their sums: bias and zero point; TT_STYLE_ANY: zero point alone
+    int32x4_t bias;        // TT_STYLE_ANY: to be added with saturation; else as `start`: loops load both at once
 } tt_quad;
 
 // The largest bias whose magnitude, added to a sum of so many products of a weight and an activation less its zero
@@ -77,56 +78,42 @@ static inline tt_quad tt_quad_of(const tt_output *o, int32_t channel, int32_t co
     const mve_pred16_t lanes = vctp32q((uint32_t)count);
     const int32x4_t bias = vldrwq_z_s32(o->bias + channel, lanes), shift = vldrbq_z_s32(o->shift + channel, lanes);
     const int32x4_t multiplier = vldrwq_z_s32(o->multiplier + channel, lanes);
-    tt_quad quad = {zero_sums, bias, multiplier, shift, channel, count, TT_STYLE_ANY};
+    tt_quad quad = {multiplier, shift, channel, count, TT_STYLE_ANY, 0, zero_sums, bias};
     if (o->single_rounding) {
         quad.style = TT_STYLE_SINGLE;
         return quad;
     }
     if (largest_bias < 0 || count < 4) { return quad; }
-    const mve_pred16_t far = vcmpgtq_n_s32(bias, largest_bias) | vcmpltq_n_s32(bias, -largest_bias);
-    if (far != 0 && !tt_constant_lanes(o, largest_bias, &quad)) { return quad; }
-    const mve_pred16_t left = vcmpgtq_n_s32(quad.shift, 0);
-    const mve_pred16_t right = vcmpltq_n_s32(quad.shift, 0) | vcmpeqq_n_s32(quad.multiplier, 0);  // 0 stays 0
-    if (o->low >= o->zero_point && left == 0) {
+    const int far = vmaxavq_s32(0, bias) > (uint32_t)largest_bias;
+    if (far && !tt_constant_lanes(o, largest_bias, &quad)) { return quad; }
+    quad.shift = vdupq_m_n_s32(quad.shift, -1, vcmpeqq_n_s32(quad.multiplier, 0));  // 0 stays 0
+    const int32_t most = vmaxvq_s32(-1, quad.shift);
+    if (o->low >= o->zero_point && most <= 0) {
         quad.style = TT_STYLE_RELU;
-    } else if (right == 0xFFFF) {
+    } else if (most < 0) {
         quad.style = TT_STYLE_SIGNED;
     } else {
         return quad;
     }
     quad.start = vaddq_s32(quad.bias, zero_sums);
-    quad.bias = vdupq_n_s32(0);
+    quad.bias = quad.start;
     return quad;
 }
 
-// Rounded values of sums that have their bias, before the zero point. TT_STYLE_ANY is double rounding for any shift.
-TT_ALWAYS_INLINE static inline int32x4_t tt_scaled(int32x4_t total, int32x4_t multiplier, int32x4_t shift,
-                                                   int32_t style) {
-    if (style == TT_STYLE_ANY) {
-        const int32x4_t zero = vdupq_n_s32(0), right = vminq_s32(shift, zero);
-        const int32x4_t high = vqrdmulhq_s32(vshlq_s32(total, vmaxq_s32(shift, zero)), multiplier);
-        return vrshlq_s32(vaddq_s32(high, vshrq_n_s32(vandq_s32(high, right), 31)), right);
-    }
-    const int32x4_t high = vqrdmulhq_s32(total, multiplier);
-    return vrshlq_s32(style == TT_STYLE_SIGNED ? vaddq_s32(high, vshrq_n_s32(high, 31)) : high, shift);
-}
-
-// The same where all lanes have one multiplier and shift. Not for TT_STYLE_ANY.
-TT_ALWAYS_INLINE static inline int32x4_t tt_scaled_alike(int32x4_t total, int32_t multiplier, int32_t shift,
-                                                         int32_t style) {
-    const int32x4_t high = vqrdmulhq_n_s32(total, multiplier);
-    return vrshlq_n_s32(style == TT_STYLE_SIGNED ? vaddq_s32(high, vshrq_n_s32(high, 31)) : high, shift);
-}
-
-TT_ALWAYS_INLINE static inline int32x4_t tt_clamped(int32x4_t value, int32_t zero_point, int32x4_t low,
-                                                    int32x4_t high) {
-    return vminq_s32(vmaxq_s32(vqaddq_n_s32(value, zero_point), low), high);
-}
-
-// The same for a clamp of -128 to 127, without registers for its bounds.
-TT_ALWAYS_INLINE static inline int32x4_t tt_saturated_s8(int32x4_t value, int32_t zero_point) {
-    return vshrq_n_s32(vqshlq_n_s32(vqaddq_n_s32(value, zero_point), 24), 24);
-}
+// Of two vectors of sums, in registers of these names, to bytes in the 16-bit lanes of `a`: its outputs in the even
+// ones, those of `b` beside them. Clamps to int8. `sign`: what TT_STYLE_SIGNED does before the shift. zero_point: a
+// register.
+#define TT_NARROW(a, b, multiplier, shift, zero_point, sign)                                                           \
+    "vqrdmulh.s32 " a ", " a ", " multiplier "\n\t"                                                                    \
+    "vqrdmulh.s32 " b ", " b ", " multiplier "\n\t" sign                                                               \
+    "vrshl.s32 " a ", " a ", " shift "\n\t"                                                                            \
+    "vrshl.s32 " b ", " b ", " shift "\n\t"                                                                            \
+    "vqmovnb.s32 " a ", " a "\n\t"                                                                                     \
+    "vqmovnt.s32 " a ", " b "\n\t"                                                                                     \
+    "vqadd.s16 " a ", " a ", " zero_point "\n\t"                                                                       \
+    "vqmovnb.s16 " a ", " a "\n\t"
+// VQDMLAH times 1 adds the high word of a value's double: -1 where it is negative.
+#define TT_SIGN_FIX(a, b, one) "vqdmlah.s32 " a ", " a ", " one "\n\tvqdmlah.s32 " b ", " b ", " one "\n\t"
 
 // Clamps outputs that are within int8, where the clamp is narrower.
 static inline void tt_clamp_all(const tt_output *o, int8_t *y, int32_t count) {
@@ -138,23 +125,47 @@ static inline void tt_clamp_all(const tt_output *o, int8_t *y, int32_t count) {
     }
 }
 
+// Outputs of two roundings and any shift.
 TT_ALWAYS_INLINE static inline void tt_store_any(tt_output o, tt_quad q, int32x4_t sums, int8_t *y) {
-    const int32x4_t value = tt_scaled(vqaddq_s32(sums, q.bias), q.multiplier, q.shift, TT_STYLE_ANY);
-    const int32x4_t clamped = tt_clamped(value, o.zero_point, vdupq_n_s32(o.low), vdupq_n_s32(o.high));
+    const int32x4_t total = q.style >= TT_STYLE_ANY ? vqaddq_s32(sums, q.bias) : sums;
+    const int32x4_t zero = vdupq_n_s32(0), left = vmaxq_s32(q.shift, zero), right = vminq_s32(q.shift, zero);
+    const int32x4_t high = vqrdmulhq_s32(vshlq_s32(total, left), q.multiplier);
+    const int32x4_t value = vrshlq_s32(vaddq_s32(high, vshrq_n_s32(vandq_s32(high, right), 31)), right);
+    const int32x4_t shifted = vqaddq_n_s32(value, o.zero_point);
+    const int32x4_t clamped = vminq_s32(vmaxq_s32(shifted, vdupq_n_s32(o.low)), vdupq_n_s32(o.high));
     vstrbq_p_s32(y, clamped, vctp32q((uint32_t)q.count));
 }
 
-__attribute__((noinline, unused)) static void tt_store_single(const tt_output *o, const tt_quad *q, int32x4_t sums, int8_t *y) {
+__attribute__((noinline, unused)) static void tt_store_single(const tt_output *o, const tt_quad *q, int32x4_t sums,
+                                                              int8_t *y) {
     int32_t lanes[4];
     vst1q_s32(lanes, sums);
     for (int32_t i = 0; i < q->count; i++) { y[i] = tt_output_of(o, lanes[i], q->channel + i); }
 }
 
+// Outputs of one pixel, of any style. Sums lack what the zero point takes.
+TT_ALWAYS_INLINE static inline void tt_store_quad(const tt_output *o, const tt_quad *q, int32x4_t sums, int8_t *y) {
+    const int32x4_t all = vaddq_s32(sums, q->start);
+    if (q->style == TT_STYLE_SINGLE) {
+        tt_store_single(o, q, all, y);
+    } else {
+        tt_store_any(*o, *q, all, y);
+    }
+}
+
 // Four sums side by side: two moves, where lane by lane it would be four.
 TT_ALWAYS_INLINE static inline int32x4_t tt_lanes(int32_t a, int32_t b, int32_t c, int32_t d) {
     int32x4_t lanes;
-    __asm__("vmov %q0[2], %q0[0], %1, %3\n\tvmov %q0[3], %q0[1], %2, %4" : "=&w"(lanes) : "r"(a), "r"(b), "r"(c), "r"(d));
+    __asm__("vmov %q0[2], %q0[0], %1, %3\n\tvmov %q0[3], %q0[1], %2, %4"
+            : "=&w"(lanes)
+            : "r"(a), "r"(b), "r"(c), "r"(d));
     return lanes;
+}
+
+// Where two outputs' four channels go, each channel's outputs side by side in 16-bit lanes.
+static inline uint16x8_t tt_places_of(int32_t step) {
+    const uint16x8_t index = vidupq_n_u16(0, 1), second = vandq_u16(index, vdupq_n_u16(1));
+    return vmlaq_n_u16(vshrq_n_u16(index, 1), second, (uint16_t)step);
 }
 
 static inline void tt_copy_bytes(int8_t *to, const int8_t *from, int32_t count) {
@@ -167,8 +178,7 @@ static inline void tt_copy_bytes(int8_t *to, const int8_t *from, int32_t count) 
         : "+r"(to), "+r"(from) : "r"(count) : "lr", "q0", "memory");
 }
 
-static inline void tt_fill_bytes(int8_t *to, int32_t value, int32_t count) {
-    const int8x16_t values = vdupq_n_s8((int8_t)value);
+static inline void tt_fill_bytes(int8_t *to, int8x16_t values, int32_t count) {
     __asm__ volatile(
         "wlstp.8 lr, %1, 2f\n"
         "1: vstrb.8 %q2, [%0], #16\n\t"

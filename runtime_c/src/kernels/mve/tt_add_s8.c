@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// tt_add_s8, Helium: four elements at a time. One of the two tensors has the larger scale, and exactly 1/2 as its factor;
-// the other's rounds in two steps, as the sum does. VQRDMLAH is the first rounding, onto -1 where the value is negative,
-// so that VRSHL rounds ties away from zero. Where such a value's first rounding is 0, -1 becomes 0 again.
+// tt_add_s8, Helium: four elements at a time. One of the two tensors has the larger scale, and exactly 1/2 as its
+// factor; the other's rounds in two steps, as the sum does. VQRDMLAH is the first rounding, onto -1 where the value is
+// negative, so that VRSHL rounds ties away from zero. Where such a value's first rounding is 0, -1 becomes 0 again.
 #include <arm_mve.h>
 
 #include "tinytrain/arithmetic.h"

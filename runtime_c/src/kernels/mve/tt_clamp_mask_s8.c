@@ -7,7 +7,8 @@
 
 enum { SIXTEEN = 16 };
 
-// lowest <= y <= highest, sixteen at a time. VPR changes, which no clobber can say: so this stays a function of its own.
+// lowest <= y <= highest, sixteen at a time. VPR changes, which no clobber can say: so this stays a function of its
+// own.
 TT_INNER_LOOP static void mask_sixteens(const int8_t *y, uint8_t *mask, int32_t count, int8x16_t lowest,
                                         int8x16_t highest) {
     uint32_t bits;

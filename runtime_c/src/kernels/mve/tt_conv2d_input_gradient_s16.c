@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// tt_conv2d_input_gradient_s16, Helium. 1 x 1 windows: the weights of six input channels and eight outputs stay in
-// registers, turned by gathers, while the scaled gradients of a tile of pixels pass by: one load serves 48 products.
+// tt_conv2d_input_gradient_s16, Helium. 1 x 1 windows: the weights of seven input channels and eight outputs stay in
+// registers, turned by gathers, while the scaled gradients of a tile of pixels pass by: one load serves 56 products.
 // Other windows, and sums that may need more than 32 bits, take the reference's way, four lanes at a time.
 #define TT_VECTOR_LANES 4
 #include "tinytrain/vectors/conv2d_input_gradient.h"
 #include "tinytrain/mve_gradient.h"
 
 // Input channels whose weights are in registers, outputs in a group, pixels that pay for turning the weights.
-enum { INPUTS = 6, GROUP = 8, MOST_PIXELS = 64, BEYOND = 8 };
+enum { INPUTS = 7, GROUP = 8, MOST_PIXELS = 64 };
 
 // Some pixels of the image, and their part of the scratch.
 typedef struct pixels {
     const tt_conv2d_input_gradient_args *args;
     int32_t first, count;
     int16_t *g;     // scaled gradients [groups, count, GROUP]
-    int32_t *sums;  // [count, INPUTS], and as much as a vector may reach beyond
+    int32_t *sums;  // [count, INPUTS]
 } pixels;
 
 static int32_t groups_of(const tt_conv2d_input_gradient_args *a) { return (a->y_channels + GROUP - 1) / GROUP; }
@@ -58,7 +58,7 @@ static int32_t scale_pixels(const pixels *p) {
 
 // Weights of eight outputs.
 typedef struct turned {
-    int16x8_t w0, w1, w2, w3, w4, w5;
+    int16x8_t w0, w1, w2, w3, w4, w5, w6;
 } turned;
 
 // sums[pixel, i] += wi . g[pixel], for every pixel; returns the end of g. Sums lie in the even registers, as VMLADAVA
@@ -69,7 +69,7 @@ TT_ALWAYS_INLINE static inline const int16_t *add_products(const turned *w, cons
     __asm__ volatile(
         "dls lr, %[count]\n"
         "1:\n"
-        "ldm %[sums], {r0, r2, r4, r6, r8, r10}\n"
+        "ldm %[sums], {r0, r2, r4, r6, r8, r10, r12}\n"
         "vldrh.u16 %q[values], [%[g]], #16\n"
         "vmladava.s16 r0, %q[values], %q[w0]\n"
         "vmladava.s16 r2, %q[values], %q[w1]\n"
@@ -77,12 +77,13 @@ TT_ALWAYS_INLINE static inline const int16_t *add_products(const turned *w, cons
         "vmladava.s16 r6, %q[values], %q[w3]\n"
         "vmladava.s16 r8, %q[values], %q[w4]\n"
         "vmladava.s16 r10, %q[values], %q[w5]\n"
-        "stm %[sums]!, {r0, r2, r4, r6, r8, r10}\n"
+        "vmladava.s16 r12, %q[values], %q[w6]\n"
+        "stm %[sums]!, {r0, r2, r4, r6, r8, r10, r12}\n"
         "le lr, 1b\n"
         : [g] "+r"(g), [sums] "+r"(sums), [values] "=&w"(values)
         : [count] "r"(count), [w0] "w"(w->w0), [w1] "w"(w->w1), [w2] "w"(w->w2), [w3] "w"(w->w3), [w4] "w"(w->w4),
-          [w5] "w"(w->w5)
-        : "r0", "r2", "r4", "r6", "r8", "r10", "lr", "memory");
+          [w5] "w"(w->w5), [w6] "w"(w->w6)
+        : "r0", "r2", "r4", "r6", "r8", "r10", "r12", "lr", "memory");
     return g;
 }
 
@@ -96,7 +97,8 @@ TT_INNER_LOOP static void add_groups(const pixels *p, const int8_t *w, int32_t s
         const turned t = {
             vldrbq_gather_offset_s16(w, places),     vldrbq_gather_offset_s16(w + 1, places),
             vldrbq_gather_offset_s16(w + 2, places), vldrbq_gather_offset_s16(w + 3, places),
-            vldrbq_gather_offset_s16(w + 4, places), vldrbq_gather_offset_s16(w + 5, places)};
+            vldrbq_gather_offset_s16(w + 4, places), vldrbq_gather_offset_s16(w + 5, places),
+            vldrbq_gather_offset_s16(w + 6, places)};
         g = add_products(&t, g, sums, count);
     }
 }
@@ -112,6 +114,7 @@ TT_INNER_LOOP static void add_part(const pixels *p, const int8_t *w, int32_t ste
                       vldrbq_gather_offset_z_s16(w + tt_min(2, last), places, some),
                       vldrbq_gather_offset_z_s16(w + tt_min(3, last), places, some),
                       vldrbq_gather_offset_z_s16(w + tt_min(4, last), places, some),
+                      vldrbq_gather_offset_z_s16(w + tt_min(5, last), places, some),
                       vldrbq_gather_offset_z_s16(w + last, places, some)};
     add_products(&t, p->g + (co - skip) * p->count, p->sums, p->count);
 }
@@ -132,48 +135,61 @@ static void add_block_products(const pixels *p, const tt_weight_block *block, in
     }
 }
 
-// Sums of `lanes` input channels from ci on as mantissas; a pixel's sums are INPUTS words apart.
-// Without the attribute gcc copies `sums` for every load, to increment the copy.
-__attribute__((optimize("no-auto-inc-dec")))
-TT_INNER_LOOP static uint32_t store_sums(const pixels *p, int32_t ci, int32_t lanes, int32_t shift) {
-    const int32_t step = p->args->x_channels;
-    const int32_t *sums = p->sums, *end = sums + p->count * INPUTS;
-    int16_t *gx = (int16_t *)p->args->gx + p->first * step + ci;
-    uint32x4_t largest = vdupq_n_u32(0);
-    if (lanes == INPUTS) {  // two pixels are three vectors
-        const uint32_t next = (uint32_t)step;
-        const uint32x4_t to0 = {0, 1, 2, 3}, to1 = {4, 5, next, next + 1}, to2 = vaddq_n_u32(to0, next + 2);
-        for (; sums + 2 * INPUTS <= end; sums += 2 * INPUTS, gx += 2 * step) {
-            const int32x4_t m0 = tt_mve_to_mantissas(vldrwq_s32(sums), shift, &largest);
-            const int32x4_t m1 = tt_mve_to_mantissas(vldrwq_s32(sums + 4), shift, &largest);
-            const int32x4_t m2 = tt_mve_to_mantissas(vldrwq_s32(sums + 8), shift, &largest);
-            vstrhq_scatter_shifted_offset_s32(gx, to0, m0);
-            vstrhq_scatter_shifted_offset_s32(gx, to1, m1);
-            vstrhq_scatter_shifted_offset_s32(gx, to2, m2);
-        }
-    }
-    const mve_pred16_t low = vctp32q((uint32_t)lanes), high = vctp32q((uint32_t)tt_max(lanes - 4, 0));
-    for (; sums < end; sums += INPUTS, gx += step) {
-        vstrhq_p_s32(gx, tt_mve_to_mantissas(vldrwq_z_s32(sums, low), shift, &largest), low);
-        vstrhq_p_s32(gx + 4, tt_mve_to_mantissas(vldrwq_z_s32(sums + 4, high), shift, &largest), high);
-    }
-    return vmaxvq_u32(0, largest);
+// All sums of the pixels as mantissas, in two vectors that share a lane. Sums become 0 again.
+TT_ALWAYS_INLINE static inline uint32x4_t store_all(const pixels *p, int16_t *gx, int32_t shift, uint32x4_t largest) {
+    const int32x4_t zero = vdupq_n_s32(0);
+    int32_t *sums = p->sums;
+    int32x4_t low, high;
+    __asm__ volatile(
+        "dls lr, %[count]\n"
+        "1:\n"
+        "vldrw.u32 %q[low], [%[sums]]\n"
+        "vldrw.u32 %q[high], [%[sums], #12]\n"
+        "vmaxa.s32 %q[largest], %q[low]\n"
+        "vstrw.32 %q[zero], [%[sums]]\n"
+        "vmaxa.s32 %q[largest], %q[high]\n"
+        "vstrw.32 %q[zero], [%[sums], #12]\n"
+        "vqrshl.s32 %q[low], %[shift]\n"
+        "vqrshl.s32 %q[high], %[shift]\n"
+        "vqmovnb.s32 %q[low], %q[low]\n"
+        "vqmovnb.s32 %q[high], %q[high]\n"
+        "vstrh.32 %q[low], [%[gx]]\n"
+        "vstrh.32 %q[high], [%[gx], #6]\n"
+        "add %[sums], #28\n"
+        "add %[gx], %[step]\n"
+        "le lr, 1b\n"
+        : [sums] "+r"(sums), [gx] "+l"(gx), [low] "=&w"(low), [high] "=&w"(high), [largest] "+w"(largest)
+        : [count] "r"(p->count), [shift] "r"(shift), [step] "r"(2 * p->args->x_channels), [zero] "w"(zero)
+        : "lr", "memory");
+    return largest;
 }
 
-static void clear(int32_t *sums, int32_t count) {
-    const int32x4_t zero = vdupq_n_s32(0);
-    for (int32_t i = 0; i < count; i += 4) { vstrwq_s32(sums + i, zero); }
+// Sums of `lanes` input channels from ci on as mantissas; a pixel's sums are INPUTS words apart and become 0 again.
+TT_INNER_LOOP static uint32_t store_sums(const pixels *p, int32_t ci, int32_t lanes, int32_t shift) {
+    const int32_t step = p->args->x_channels;
+    int16_t *gx = (int16_t *)p->args->gx + p->first * step + ci;
+    uint32x4_t largest = vdupq_n_u32(0);
+    if (lanes == INPUTS) { return vmaxvq_u32(0, store_all(p, gx, shift, largest)); }
+    const mve_pred16_t low = vctp32q((uint32_t)lanes), high = vctp32q((uint32_t)tt_max(lanes - 4, 0));
+    for (int32_t *sums = p->sums, *end = sums + p->count * INPUTS; sums < end; sums += INPUTS, gx += step) {
+        vstrhq_p_s32(gx, tt_mve_to_mantissas(vldrwq_z_s32(sums, low), shift, &largest), low);
+        vstrhq_p_s32(gx + 4, tt_mve_to_mantissas(vldrwq_z_s32(sums + 4, high), shift, &largest), high);
+        vstrwq_s32(sums, vdupq_n_s32(0));
+        vstrwq_s32(sums + 3, vdupq_n_s32(0));
+    }
+    return vmaxvq_u32(0, largest);
 }
 
 // gx of the pixels; the largest magnitude of its sums, which fit 32 bits.
 static uint32_t add_pixels(const pixels *p, int32_t shift) {
     const tt_conv2d_input_gradient_args *a = p->args;
     uint32_t largest = 0;
+    memset(p->sums, 0, (size_t)(p->count * INPUTS) * sizeof *p->sums);
     for (int32_t first = 0, last = 0; first < a->x_channels; first = last) {
         last = run_end(a, first);
-        for (int32_t ci = first; ci < last; ci += INPUTS) {
-            const int32_t lanes = tt_min(INPUTS, last - ci);
-            clear(p->sums, p->count * INPUTS);
+        const int32_t lanes = tt_min(INPUTS, last - first);
+        for (int32_t done = first; done < last; done += INPUTS) {
+            const int32_t ci = tt_min(done, last - lanes);  // the last ones may overlap those before
             for (int32_t i = 0; i < a->block_count; i++) {
                 const tt_weight_block *block = &a->blocks[i];
                 if (ci >= block->ci_start && ci < block->ci_start + block->ci_count) {
@@ -208,7 +224,7 @@ static int32_t tile_size(const tt_conv2d_input_gradient_args *a) {
         return 0;
     }
     const int32_t each = groups_of(a) * GROUP * (int32_t)sizeof(int16_t) + INPUTS * (int32_t)sizeof(int32_t);
-    return tt_clamp((a->scratch_bytes - BEYOND) / each, 0, MOST_PIXELS);
+    return tt_clamp(a->scratch_bytes / each, 0, MOST_PIXELS);
 }
 
 void tt_conv2d_input_gradient_s16(const void *args) {

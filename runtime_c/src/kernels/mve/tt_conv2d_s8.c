@@ -1,24 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-// tt_conv2d_s8 with VMLADAVA: four output channels at a time over all pixels. A row is what one output reads: a pixel of
-// x for a 1 x 1 window that moves by one, else a copy of the window in scratch, padded with the zero point.
+// tt_conv2d_s8 with VMLADAVA: four output channels at a time over all pixels. A row is what one output reads: a pixel
+// of x for a 1 x 1 window that moves by one, else a copy of the window in scratch, padded with the zero point.
 //
 // Rows of at most 16 inputs: four vectors of weights stay in registers. Longer rows: two rows times four channels; the
-// weights lie in scratch, a vector of each channel in turn, filled up with zeros. So whole vectors of x can be read, past
-// a row's end; the last rows of x, where that would pass the image's end, are copied to scratch as well.
-// Scratch: packed weights 36 + 4 R, rows of R bytes each, two or more; R = inputs rounded up to 16.
-#include <string.h>
-
+// weights lie in scratch, a vector of each channel in turn, filled up with zeros. So whole vectors of x can be read,
+// past a row's end; the last rows of x, where that would pass the image's end, are copied to scratch as well. Scratch:
+// packed weights 56 + 4 R, rows of R bytes each, two or more; R = inputs rounded up to 16.
 #include "tinytrain/kernels/conv2d.h"
 #include "tinytrain/mve.h"
 #include "tinytrain/window.h"
 
-enum { LANES = 16, CHANNELS = 4, BLOCK = LANES * CHANNELS, HEADER = 16, TAIL = 20, MOST_CHANNELS = 65532 };
+enum { LANES = 16, CHANNELS = 4, BLOCK = LANES * CHANNELS, HEADER = 32, TAIL = 24, MOST_CHANNELS = 65532 };
 
 // Rows and where their outputs go; the steps of one row alone are 0.
 typedef struct rows {
     const int8_t *x;
     int8_t *y;
     int32_t count, x_step, y_step;
+    uint16x8_t places;  // of two rows' channels in y
 } rows;
 
 typedef struct layer {
@@ -119,27 +118,16 @@ static tt_quad pack(const layer *l, int32_t co, int32_t count, int8_t *to) {
     return tt_quad_of(&l->output, co, count, pack_weights(l, co, count, to), l->largest_bias);
 }
 
-// Where two rows' four channels go, each channel's rows side by side in 16-bit lanes.
-static inline uint16x8_t places_of(int32_t y_step) {
-    const uint16x8_t index = vidupq_n_u16(0, 1), second = vandq_u16(index, vdupq_n_u16(1));
-    return vmlaq_n_u16(vshrq_n_u16(index, 1), second, (uint16_t)y_step);
-}
-
 // Sums of a row of at most 16 inputs.
 #define SUM_NARROW(sums)                                                                                               \
     "vldrb.8 %q[" sums "], [%[x]]\n\t"                                                                                 \
     "vmladav.s8 %[a], %q[" sums "], %q[w0]\n\t"                                                                        \
-    "add %[x], %[x_step]\n\t"                                                                                         \
+    "add %[x], %[x_step]\n\t"                                                                                          \
     "vmladav.s8 %[b], %q[" sums "], %q[w1]\n\t"                                                                        \
     "vmladav.s8 %[c], %q[" sums "], %q[w2]\n\t"                                                                        \
     "vmladav.s8 %[d], %q[" sums "], %q[w3]\n\t"                                                                        \
     "vmov %q[" sums "][2], %q[" sums "][0], %[a], %[c]\n\t"                                                            \
     "vmov %q[" sums "][3], %q[" sums "][1], %[b], %[d]\n\t"
-#define NARROW_SIGN_FIX                                                                                                \
-    "vshr.s32 %q[other], %q[first], #31\n\t"                                                                           \
-    "vadd.i32 %q[first], %q[first], %q[other]\n\t"                                                                     \
-    "vshr.s32 %q[other], %q[second], #31\n\t"                                                                          \
-    "vadd.i32 %q[second], %q[second], %q[other]\n\t"
 
 // `pairs` times two rows, whose weights stay in registers. `sign`: what TT_STYLE_SIGNED does before the shift.
 #define NARROW_ROWS(name, sign)                                                                                        \
@@ -147,39 +135,31 @@ static inline uint16x8_t places_of(int32_t y_step) {
                                    int32_t pairs) {                                                                    \
         const int8x16_t w0 = vldrbq_s8(packed), w1 = vldrbq_s8(packed + LANES);                                        \
         const int8x16_t w2 = vldrbq_s8(packed + 2 * LANES), w3 = vldrbq_s8(packed + 3 * LANES);                        \
-        const uint16x8_t places = places_of(r->y_step);                                                                \
         const int8_t *x = r->x;                                                                                        \
         int8_t *y = r->y + quad->channel;                                                                              \
         int32x4_t first, second, other;                                                                                \
         int32_t a, b, c, d;                                                                                            \
         __asm__ volatile(                                                                                              \
             "dls lr, %[pairs]\n"                                                                                       \
-            "1:\n\t" SUM_NARROW("first") SUM_NARROW("second")                                                         \
-            "vldrw.32 %q[other], [%[quad]]\n\t"                                                                        \
+            "1:\n\t" SUM_NARROW("first") SUM_NARROW("second")                                                          \
+            "vldrw.32 %q[other], [%[quad], #48]\n\t"                                                                   \
             "vadd.i32 %q[first], %q[first], %q[other]\n\t"                                                             \
             "vadd.i32 %q[second], %q[second], %q[other]\n\t"                                                           \
-            "vqrdmulh.s32 %q[first], %q[first], %q[multiplier]\n\t"                                                    \
-            "vqrdmulh.s32 %q[second], %q[second], %q[multiplier]\n\t" sign                                             \
-            "vldrw.32 %q[other], [%[quad], #48]\n\t"                                                                   \
-            "vrshl.s32 %q[first], %q[first], %q[other]\n\t"                                                            \
-            "vrshl.s32 %q[second], %q[second], %q[other]\n\t"                                                          \
+            "vldrw.32 %q[other], [%[quad], #16]\n\t"                                                                   \
+            TT_NARROW("%q[first]", "%q[second]", "%q[multiplier]", "%q[other]", "%[zero_point]", sign)                 \
             "vldrw.32 %q[other], [%[places]]\n\t"                                                                      \
-            "vqmovnb.s32 %q[first], %q[first]\n\t"                                                                     \
-            "vqmovnt.s32 %q[first], %q[second]\n\t"                                                                    \
-            "vqadd.s16 %q[first], %q[first], %[zero_point]\n\t"                                                        \
-            "vqmovnb.s16 %q[first], %q[first]\n\t"                                                                     \
             "vstrb.16 %q[first], [%[y], %q[other]]\n\t"                                                                \
-            "add %[y], %[y_step]\n\t"                                                                                 \
+            "add %[y], %[y_step]\n\t"                                                                                  \
             "le lr, 1b"                                                                                                \
             : [x] "+r"(x), [y] "+r"(y), [first] "=&w"(first), [second] "=&w"(second), [other] "=&w"(other),            \
               [a] "=&Te"(a), [b] "=&Te"(b), [c] "=&Te"(c), [d] "=&Te"(d)                                               \
             : [w0] "w"(w0), [w1] "w"(w1), [w2] "w"(w2), [w3] "w"(w3), [pairs] "r"(pairs), [x_step] "r"(r->x_step),     \
               [y_step] "r"(2 * r->y_step), [quad] "r"(quad), [multiplier] "w"(quad->multiplier),                       \
-              [places] "r"(&places), [zero_point] "r"(l->output.zero_point)                                            \
+              [places] "r"(&r->places), [zero_point] "r"(l->output.zero_point), [one] "r"(1)                           \
             : "lr", "memory");                                                                                         \
     }
 NARROW_ROWS(narrow_relu, "")
-NARROW_ROWS(narrow_signed, NARROW_SIGN_FIX)
+NARROW_ROWS(narrow_signed, TT_SIGN_FIX("%q[first]", "%q[second]", "%[one]"))
 
 // Any style, any number of rows.
 TT_INNER_LOOP static void narrow_any(const layer *l, const tt_quad *quad, const rows *r, const int8_t *packed) {
@@ -189,13 +169,9 @@ TT_INNER_LOOP static void narrow_any(const layer *l, const tt_quad *quad, const 
     for (int32_t left = r->count; left > 0; left--, x += r->x_step, y += r->y_step) {
         const int8x16_t v = vldrbq_z_s8(x, inputs);
         const int32_t a = vmladavq_s8(v, vldrbq_s8(packed)), b = vmladavq_s8(v, vldrbq_s8(packed + LANES));
-        const int32_t c = vmladavq_s8(v, vldrbq_s8(packed + 2 * LANES)), d = vmladavq_s8(v, vldrbq_s8(packed + 3 * LANES));
-        const int32x4_t sums = vaddq_s32(tt_lanes(a, b, c, d), quad->start);
-        if (quad->style == TT_STYLE_SINGLE) {
-            tt_store_single(&l->output, quad, sums, y);
-        } else {
-            tt_store_any(l->output, *quad, sums, y);
-        }
+        const int32_t c = vmladavq_s8(v, vldrbq_s8(packed + 2 * LANES));
+        const int32_t d = vmladavq_s8(v, vldrbq_s8(packed + 3 * LANES));
+        tt_store_quad(&l->output, quad, tt_lanes(a, b, c, d), y);
     }
 }
 
@@ -203,72 +179,59 @@ TT_INNER_LOOP static void narrow_any(const layer *l, const tt_quad *quad, const 
 typedef struct tail {
     int32_t zero_point, y_step, x_next, x_step;  // y_step: of two rows; x_next: from the end of the second row
     int8_t *y_end;
+    int32_t one;
 } tail;
 
 // All rows, two at a time, times four channels. VMLADAVA adds to even registers only, and all eight are in use: so the
 // loops end on addresses, and what else is needed is loaded from behind the weights. Both rows' outputs are narrowed in
 // 16-bit lanes and scattered in one go. `sign`: what TT_STYLE_SIGNED does before the shift.
-#define STORE_WIDE_ROWS(sign)                                                                                          \
-    __asm__ volatile(                                                                                                  \
-        "1: ldm %[packed], {r0, r2, r4, r6}\n\t"                                                                       \
-        "add r5, %[packed], #16\n\t"                                                                                  \
-        "ldm %[packed], {r8, r10, r12, lr}\n"                                                                          \
-        "2: vldrb.8 q0, [%[x0]], #16\n\t"                                                                             \
-        "vldrb.8 q2, [r5], #16\n\t"                                                                                   \
-        "vmladava.s8 r0, q0, q2\n\t"                                                                                  \
-        "vldrb.8 q1, [%[x1]], #16\n\t"                                                                                \
-        "vmladava.s8 r8, q1, q2\n\t"                                                                                  \
-        "vldrb.8 q3, [r5], #16\n\t"                                                                                   \
-        "vmladava.s8 r2, q0, q3\n\t"                                                                                  \
-        "vldrb.8 q2, [r5], #16\n\t"                                                                                   \
-        "vmladava.s8 r10, q1, q3\n\t"                                                                                 \
-        "vmladava.s8 r4, q0, q2\n\t"                                                                                  \
-        "vldrb.8 q3, [r5], #16\n\t"                                                                                   \
-        "vmladava.s8 r12, q1, q2\n\t"                                                                                 \
-        "cmp r5, %[end]\n\t"                                                                                          \
-        "vmladava.s8 r6, q0, q3\n\t"                                                                                  \
-        "vmladava.s8 lr, q1, q3\n\t"                                                                                  \
-        "bne 2b\n\t"                                                                                                  \
-        "vmov q0[2], q0[0], r0, r4\n\t"                                                                               \
-        "vmov q0[3], q0[1], r2, r6\n\t"                                                                               \
-        "vmov q1[2], q1[0], r8, r12\n\t"                                                                              \
-        "vmov q1[3], q1[1], r10, lr\n\t"                                                                              \
-        "vqrdmulh.s32 q0, q0, %q[multiplier]\n\t"                                                                     \
-        "vqrdmulh.s32 q1, q1, %q[multiplier]\n\t" sign                                                                \
-        "ldm r5, {r0, r2, r4, r6, r8}\n\t"                                                                            \
-        "vrshl.s32 q0, q0, %q[shift]\n\t"                                                                             \
-        "add %[x0], %[x1], r4\n\t"                                                                                    \
-        "vrshl.s32 q1, q1, %q[shift]\n\t"                                                                             \
-        "add %[x1], %[x0], r6\n\t"                                                                                    \
-        "vqmovnb.s32 q0, q0\n\t"                                                                                      \
-        "vqmovnt.s32 q0, q1\n\t"                                                                                      \
-        "vqadd.s16 q0, q0, r0\n\t"                                                                                    \
-        "vqmovnb.s16 q0, q0\n\t"                                                                                      \
-        "vstrb.16 q0, [%[y], %q[places]]\n\t"                                                                         \
-        "add %[y], %[y], r2\n\t"                                                                                      \
-        "cmp %[y], r8\n\t"                                                                                            \
-        "bne 1b"                                                                                                       \
-        : [x0] "+r"(x0), [x1] "+r"(x1), [y] "+r"(y)                                                                    \
-        : [packed] "r"(l->packed), [end] "r"(end), [multiplier] "w"(quad->multiplier), [shift] "w"(quad->shift),       \
-          [places] "w"(places)                                                                                         \
-        : "r0", "r2", "r4", "r5", "r6", "r8", "r10", "r12", "lr", "q0", "q1", "q2", "q3", "cc", "memory")
-#define SIGN_FIX                                                                                                       \
-    "vshr.s32 q2, q0, #31\n\tvshr.s32 q3, q1, #31\n\tvadd.i32 q0, q0, q2\n\tvadd.i32 q1, q1, q3\n\t"
-
 #define WIDE_ROWS(name, sign)                                                                                          \
     TT_INNER_LOOP static void name(const layer *l, const tt_quad *quad, const rows *r) {                               \
-        const uint16x8_t places = places_of(r->y_step);                                                                \
         const int8_t *x0 = r->x, *x1 = x0 + r->x_step;                                                                 \
         int8_t *y = r->y + quad->channel, *end = l->packed + HEADER + CHANNELS * l->padded;                            \
-        const tail behind = {l->output.zero_point, 2 * r->y_step, r->x_step - l->padded, r->x_step,                    \
-                             y + r->count / 2 * 2 * r->y_step};                                                        \
-        memcpy(end, &behind, sizeof behind);                                                                           \
-        STORE_WIDE_ROWS(sign);                                                                                         \
+        *(tail *)(void *)end = (tail){l->output.zero_point, 2 * r->y_step, r->x_step - l->padded, r->x_step,           \
+                                      y + r->count / 2 * 2 * r->y_step, 1};                                            \
+        __asm__ volatile(                                                                                              \
+            "1: mov r5, %[packed]\n\t"                                                                                 \
+            "ldm r5!, {r0, r2, r4, r6, r8, r10, r12, lr}\n"                                                            \
+            "2: vldrb.8 q0, [%[x0]], #16\n\t"                                                                          \
+            "vldrb.8 q2, [r5], #16\n\t"                                                                                \
+            "vmladava.s8 r0, q0, q2\n\t"                                                                               \
+            "vldrb.8 q1, [%[x1]], #16\n\t"                                                                             \
+            "vmladava.s8 r8, q1, q2\n\t"                                                                               \
+            "vldrb.8 q3, [r5], #16\n\t"                                                                                \
+            "vmladava.s8 r2, q0, q3\n\t"                                                                               \
+            "vldrb.8 q2, [r5], #16\n\t"                                                                                \
+            "vmladava.s8 r10, q1, q3\n\t"                                                                              \
+            "vmladava.s8 r4, q0, q2\n\t"                                                                               \
+            "vldrb.8 q3, [r5], #16\n\t"                                                                                \
+            "vmladava.s8 r12, q1, q2\n\t"                                                                              \
+            "cmp r5, %[end]\n\t"                                                                                       \
+            "vmladava.s8 r6, q0, q3\n\t"                                                                               \
+            "vmladava.s8 lr, q1, q3\n\t"                                                                               \
+            "bne 2b\n\t"                                                                                               \
+            "vmov q0[2], q0[0], r0, r4\n\t"                                                                            \
+            "vmov q0[3], q0[1], r2, r6\n\t"                                                                            \
+            "vmov q1[2], q1[0], r8, r12\n\t"                                                                           \
+            "vmov q1[3], q1[1], r10, lr\n\t"                                                                           \
+            "ldm r5, {r0, r2, r4, r6, r8, r10}\n\t"                                                                    \
+            "add %[x0], %[x1], r4\n\t"                                                                                 \
+            "add %[x1], %[x0], r6\n\t"                                                                                 \
+            TT_NARROW("q0", "q1", "%q[multiplier]", "%q[shift]", "r0", sign)                                           \
+            "vstrb.16 q0, [%[y], %q[places]]\n\t"                                                                      \
+            "add %[y], %[y], r2\n\t"                                                                                   \
+            "cmp %[y], r8\n\t"                                                                                         \
+            "bne 1b"                                                                                                   \
+            : [x0] "+r"(x0), [x1] "+r"(x1), [y] "+r"(y)                                                                \
+            : [packed] "r"(l->packed), [end] "r"(end), [multiplier] "w"(quad->multiplier), [shift] "w"(quad->shift),   \
+              [places] "w"(r->places)                                                                                  \
+            : "r0", "r2", "r4", "r5", "r6", "r8", "r10", "r12", "lr", "q0", "q1", "q2", "q3", "cc", "memory");         \
     }
 WIDE_ROWS(wide_relu, "")
-WIDE_ROWS(wide_signed, SIGN_FIX)
+WIDE_ROWS(wide_signed, TT_SIGN_FIX("q0", "q1", "r10"))
 
-TT_ALWAYS_INLINE static inline void store_wide_rows(const layer *l, const tt_quad *quad, const rows *r, int32_t style) {
+// Any style, any number of rows.
+TT_INNER_LOOP static void wide_any(const layer *l, const tt_quad *quad, const rows *r) {
     for (int32_t i = 0; i < r->count; i++) {
         const int8_t *x = r->x + i * r->x_step;
         int8_t *y = r->y + i * r->y_step + quad->channel;
@@ -278,21 +241,8 @@ TT_ALWAYS_INLINE static inline void store_wide_rows(const layer *l, const tt_qua
             s0 = vmladavaq_s8(s0, v, vldrbq_s8(w)), s1 = vmladavaq_s8(s1, v, vldrbq_s8(w + LANES));
             s2 = vmladavaq_s8(s2, v, vldrbq_s8(w + 2 * LANES)), s3 = vmladavaq_s8(s3, v, vldrbq_s8(w + 3 * LANES));
         }
-        const int32x4_t sums = vaddq_s32(tt_lanes(s0, s1, s2, s3), quad->start);
-        if (style == TT_STYLE_SINGLE) {
-            tt_store_single(&l->output, quad, sums, y);
-        } else {
-            tt_store_any(l->output, *quad, sums, y);
-        }
+        tt_store_quad(&l->output, quad, tt_lanes(s0, s1, s2, s3), y);
     }
-}
-
-TT_INNER_LOOP static void wide_any(const layer *l, const tt_quad *quad, const rows *r) {
-    store_wide_rows(l, quad, r, TT_STYLE_ANY);
-}
-
-TT_INNER_LOOP static void wide_single(const layer *l, const tt_quad *quad, const rows *r) {
-    store_wide_rows(l, quad, r, TT_STYLE_SINGLE);
 }
 
 // Whole vectors are read of rows that have as much behind them.
@@ -308,8 +258,8 @@ static void store_narrow(const layer *l, int32_t co, int32_t count, const rows *
         } else if (pairs > 0) {
             narrow_signed(l, &quad, r, packed, pairs);
         }
-        const rows others = {r->x + 2 * pairs * r->x_step, r->y + 2 * pairs * r->y_step, r->count - 2 * pairs, r->x_step,
-                             r->y_step};
+        rows others = *r;
+        others.x += 2 * pairs * r->x_step, others.y += 2 * pairs * r->y_step, others.count -= 2 * pairs;
         narrow_any(l, &quad, &others, packed);
     }
 }
@@ -317,14 +267,13 @@ static void store_narrow(const layer *l, int32_t co, int32_t count, const rows *
 static void store_wide(const layer *l, int32_t co, int32_t count, const rows *r, int32_t parts) {
     const tt_quad quad = pack(l, co, count, l->packed + HEADER);
     const int32_t style = l->args->y_channels <= MOST_CHANNELS ? quad.style : tt_max(quad.style, TT_STYLE_ANY);
-    vst1q_s32((int32_t *)(void *)l->packed, quad.start);
+    int32_t *header = (int32_t *)(void *)l->packed;
+    vst1q_s32(header, quad.start), vst1q_s32(header + CHANNELS, quad.start);  // of each row's sums
     for (; parts > 0; parts--, r++) {
         if (style == TT_STYLE_RELU) {
             wide_relu(l, &quad, r);
         } else if (style == TT_STYLE_SIGNED) {
             wide_signed(l, &quad, r);
-        } else if (style == TT_STYLE_SINGLE) {
-            wide_single(l, &quad, r);
         } else {
             wide_any(l, &quad, r);
         }
@@ -337,10 +286,11 @@ static void store_rows(const layer *l, int32_t first, int32_t direct, const int8
     int8_t *y = l->args->y + first * channels;
     rows r[3];
     int32_t parts = 0;
-    if (direct > 0) { r[parts++] = (rows){l->args->x, y, direct, l->inputs, channels}; }
+    const uint16x8_t places = tt_places_of(channels), one = tt_places_of(0);
+    if (direct > 0) { r[parts++] = (rows){l->args->x, y, direct, l->inputs, channels, places}; }
     y += direct * channels;
-    if (even > 0) { r[parts++] = (rows){copies, y, even, l->padded, channels}; }
-    if (even < count) { r[parts++] = (rows){copies + even * l->padded, y + even * channels, 1, 0, 0}; }
+    if (even > 0) { r[parts++] = (rows){copies, y, even, l->padded, channels, places}; }
+    if (even < count) { r[parts++] = (rows){copies + even * l->padded, y + even * channels, 1, 0, 0, one}; }
     for (int32_t done = 0; done < channels; done += together) {
         const int32_t co = tt_min(done, channels - together);  // the last four may overlap the four before
         if (l->inputs <= LANES) {
@@ -358,7 +308,7 @@ static void copy_window(const layer *l, int32_t oy, int32_t ox, int8_t *to) {
     const tt_patch at = tt_patch_of(win, oy, ox);
     const int32_t width = at.columns.last - at.columns.first, run = width * a->x_channels;
     if (width < win->kernel_width || at.rows.last - at.rows.first < win->kernel_height) {
-        tt_fill_bytes(to, a->x_zero_point, l->inputs);
+        tt_fill_bytes(to, vdupq_n_s8((int8_t)a->x_zero_point), l->inputs);
     }
     if (width <= 0) { return; }
     for (int32_t ky = at.rows.first; ky < at.rows.last; ky++) {
@@ -367,23 +317,36 @@ static void copy_window(const layer *l, int32_t oy, int32_t ox, int8_t *to) {
     }
 }
 
+// `count` runs of at most a vector. VPR changes, which no clobber can say: so this stays a function of its own.
+TT_INNER_LOOP static void copy_runs(int8_t *to, int32_t to_step, const int8_t *x, int32_t step, int32_t run,
+                                    int32_t count) {
+    __asm__ volatile(
+        "vctp.8 %[run]\n\t"
+        "dls lr, %[count]\n"
+        "1: vpstt\n\t"
+        "vldrbt.8 q0, [%[x]]\n\t"
+        "vstrbt.8 q0, [%[to]]\n\t"
+        "add %[x], %[step]\n\t"
+        "add %[to], %[to_step]\n\t"
+        "le lr, 1b"
+        : [x] "+r"(x), [to] "+r"(to)
+        : [step] "r"(step), [to_step] "r"(to_step), [run] "r"(run), [count] "r"(count)
+        : "lr", "q0", "memory");
+}
+
 // Windows of neighbouring outputs, from (oy, ox) on, that lie wholly inside the image.
 static void copy_whole_windows(const layer *l, int32_t oy, int32_t ox, int32_t count, int8_t *to) {
     const tt_conv2d_s8_args *a = l->args;
     const tt_window *win = &a->window;
     const tt_patch at = tt_patch_of(win, oy, ox);
     const int32_t run = win->kernel_width * a->x_channels, step = win->stride_width * a->x_channels, padded = l->padded;
-    const mve_pred16_t some = vctp8q((uint32_t)run);
     for (int32_t ky = 0; ky < win->kernel_height; ky++, to += run) {
         const int8_t *x = a->x + ((at.y0 + ky) * win->x_width + at.x0) * a->x_channels;
-        int8_t *row = to;
-        if (run > LANES) {
-            for (int32_t i = 0; i < count; i++, x += step, row += padded) { tt_copy_bytes(row, x, run); }
-        } else {
-            for (int32_t i = 0; i < count; i++, x += step, row += padded) {
-                vstrbq_p_s8(row, vldrbq_z_s8(x, some), some);
-            }
+        if (run <= LANES) {
+            copy_runs(to, padded, x, step, run, count);
+            continue;
         }
+        for (int32_t i = 0; i < count; i++) { tt_copy_bytes(to + i * padded, x + i * step, run); }
     }
 }
 

@@ -45,15 +45,17 @@ static work work_of(const tt_depthwise_conv2d_input_gradient_args *a) {
 }
 
 static void prepare(const work *w, int32_t right) {
+    const uint32x4_t twos = vidupq_n_u32(0, 2);
     eight *to = w->eights;
     for (int32_t i = 0; i < w->args->block_count; i++) {
         const tt_depthwise_block *block = &w->args->blocks[i];
         for (int32_t c = 0; c < block->count; c += EIGHT, to++) {
-            for (int32_t lane = 0; lane < EIGHT; lane++) {
-                const int32_t channel = c + (lane % 4) * 2 + lane / 4;
-                const int32_t factor = channel < block->count ? w->args->factors[block->start + channel] : 0;
-                to->factors[lane] = factor * (1 << (MOST_RIGHT - right));
-                to->largest[lane] = 0;
+            const int32_t *factors = w->args->factors + block->start + c;
+            for (int32_t odd = 0; odd < 2; odd++) {
+                const mve_pred16_t some = vctp32q((uint32_t)(block->count - c - odd + 1) / 2);
+                const int32x4_t own = vldrwq_gather_shifted_offset_z_s32(factors + odd, twos, some);
+                vstrwq_s32(to->factors + 4 * odd, vmulq_n_s32(own, 1 << (MOST_RIGHT - right)));
+                vstrwq_u32(to->largest + 4 * odd, vdupq_n_u32(0));
             }
         }
     }
