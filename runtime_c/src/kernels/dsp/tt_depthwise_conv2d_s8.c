@@ -10,7 +10,7 @@
 #include "tinytrain/dsp_windows.h"
 #include "tinytrain/window.h"
 
-enum { CHANNELS = TT_PLANES, OUTPUTS = 4, LOCAL_WORDS = 98 };
+enum { CHANNELS = TT_PLANES, OUTPUTS = 4, LOCAL_WORDS = 98, ZERO_TAPS = 4 };
 
 // Four channels of all outputs, and rows of the image for some of them.
 typedef struct group {
@@ -20,79 +20,85 @@ typedef struct group {
     int32_t channel;                // first of the outputs
     tt_channel channels[CHANNELS];
     uint32_t *weights;              // planes: [CHANNELS, kernel_height, taps]; else [taps of a window, 2]
-    int32_t taps;                   // pairs of taps in a row of a window
-    uint32_t *planes;               // [CHANNELS, rows, pitch]
-    int32_t pitch, most_rows;       // words of a row; rows that there is room for
-    int32_t first_row;              // of the image in the planes
-    int32_t oy, rows;               // of outputs
+    uint32_t *planes;               // [rows of the image, quads, TT_QUAD_WORDS]
+    int32_t most_rows;              // that there is room for
+    tt_row_plan plan;
+    tt_strip strip;
 } group;
+
+// A pair of taps of four channels, a word to each lane. Taps are doubled.
+static inline void store_taps(uint32_t a, uint32_t b, uint32_t *to, int32_t lane) {
+    const uint32_t low = tt_firsts(a, b), high = tt_seconds(a, b);
+    to[0] = tt_add_even_pair(tt_even_pair(low), low);
+    to[lane] = tt_add_odd_pair(tt_odd_pair(low), low);
+    to[2 * lane] = tt_add_even_pair(tt_even_pair(high), high);
+    to[3 * lane] = tt_add_odd_pair(tt_odd_pair(high), high);
+}
 
 // All neighbouring taps for stride 1, every other pair of them for stride 2.
 static void pack_weights(const group *g) {
     const tt_window *win = &g->args->window;
-    const int32_t count = g->block->count, plane = win->kernel_height * g->taps, stride = win->stride_width;
+    const int32_t count = g->block->count, lane = g->strip.weights_lane, every = win->stride_width == 1;
     const int8_t *w = g->block->weights + (g->channel - g->block->start);
     uint32_t *to = g->weights;
-    for (int32_t ky = 0; ky < win->kernel_height; ky++) {
-        uint32_t bytes = tt_load_bytes(w), even = tt_even_pair(bytes), odd = tt_odd_pair(bytes);
+    for (int32_t ky = win->kernel_height; ky > 0; ky--) {
+        uint32_t bytes = tt_load_bytes(w);
         for (int32_t kx = 1; kx < win->kernel_width; kx++) {
             w += count;
-            bytes = tt_load_bytes(w);
-            const uint32_t next_even = tt_even_pair(bytes), next_odd = tt_odd_pair(bytes);
-            if (stride == 1 || (kx & 1) != 0) { tt_store_planes(even, odd, next_even, next_odd, to++, plane); }
-            even = next_even;
-            odd = next_odd;
+            const uint32_t next = tt_load_bytes(w);
+            if ((every | (kx & 1)) != 0) { store_taps(bytes, next, to++, lane); }
+            bytes = next;
         }
-        if (stride == 2) { tt_store_planes(even, odd, 0, 0, to++, plane); }
+        if (!every) { store_taps(bytes, 0, to++, lane); }
         w += count;
     }
 }
 
-// Outputs of the rows in the planes up to row `end` of the image: eight at a time, then four, then what is left.
-static void add_windows(const group *g, int32_t y0, int32_t end) {
-    const tt_depthwise_conv2d_s8_args *a = g->args;
-    const tt_window *win = &a->window;
-    const int32_t width = win->y_width, stride = win->stride_width, step = a->y_channels, y_row = width * step;
-    const int32_t taps = win->kernel_width, height = win->kernel_height, pitch = (int32_t)sizeof(uint32_t) * g->pitch;
-    const int32_t eights = taps == 3 && height == 3 && win->x_height >= 3 ? (int32_t)((uint32_t)width >> 3) : 0;
-    const int32_t fours = (int32_t)((uint32_t)width >> 2) - 2 * eights;
-    tt_strip s = {g->planes, g->weights, g->channels, a->y + g->oy * y_row + g->channel, g->rows, y0,
-                  win->stride_height, g->first_row, end, height, g->taps, (end - g->first_row) * pitch, pitch,
-                  pitch * win->stride_height, y_row, step, eights, 8};
+// Outputs of the strip's rows: eight at a time, then four, then what is left.
+static void add_windows(const group *g, tt_strip *s) {
+    const int32_t width = g->args->window.y_width;
+    const int32_t eights = s->width == 3 && s->height == 3 && g->args->window.x_height >= 3 ? width >> 3 : 0;
+    const int32_t fours = (width >> 2) - 2 * eights, quad = TT_QUAD_WORDS * s->stride_width;
     if (eights > 0) {
-        tt_add_strip(&s, taps, stride);
-        s.x += eights * 4 * stride;
-        s.y += eights * 8 * step;
+        s->count = eights;
+        tt_add_eights(s);
+        s->x += 2 * eights * quad;
+        s->y += 8 * eights * s->step;
     }
-    s.count = fours, s.outputs = 4;
     if (fours > 0) {
-        tt_add_strip(&s, taps, stride);
-        s.x += fours * 2 * stride;
-        s.y += fours * 4 * step;
+        s->count = fours, s->outputs = 4;
+        tt_add_fours(s);
+        s->x += fours * quad;
+        s->y += 4 * fours * s->step;
     }
-    s.count = 1, s.outputs = width & 3;
-    if (s.outputs > 0) { tt_add_strip(&s, taps, stride); }
+    s->count = 1, s->outputs = width & 3;
+    if (s->outputs > 0) { tt_add_fours(s); }
 }
 
 // As many rows of outputs at a time as there is room for rows of the image.
 static void in_planes(group *g) {
     const tt_depthwise_conv2d_s8_args *a = g->args;
     const tt_window *win = &a->window;
-    const tt_row_plan plan = tt_row_plan_of(win->pad_left, g->pitch, win->x_width);
-    const uint32_t minus_zero = tt_pair_of(-a->x_zero_point);
+    tt_strip *s = &g->strip;
+    const uint32_t zero = (uint32_t)(a->x_zero_point & 0xFF) * 0x01010101U, minus_zero = tt_pair_of(-a->x_zero_point);
     const int32_t at_once = g->most_rows >= win->x_height
                                 ? win->y_height
                                 : (g->most_rows - win->kernel_height) / win->stride_height + 1;
     const int32_t x_row = win->x_width * a->x_channels;
+    int8_t *y = a->y + g->channel;
     pack_weights(g);
-    for (g->oy = 0; g->oy < win->y_height; g->oy += g->rows) {
-        g->rows = tt_min(at_once, win->y_height - g->oy);
-        const int32_t y0 = g->oy * win->stride_height - win->pad_top;
-        const int32_t end = tt_min(y0 + (g->rows - 1) * win->stride_height + win->kernel_height, win->x_height);
-        g->first_row = tt_max(y0, 0);
-        tt_pack_rows(&plan, a->x + g->first_row * x_row + g->channel, x_row, a->x_channels, end - g->first_row,
-                     minus_zero, g->planes, (end - g->first_row) * g->pitch);
-        add_windows(g, y0, end);
+    s->y0 = -win->pad_top;
+    for (int32_t left = win->y_height; left > 0; left -= s->rows) {
+        s->rows = tt_min(at_once, left);
+        const int32_t next = s->y0 + s->rows * win->stride_height;
+        s->end_row = tt_min(next - win->stride_height + win->kernel_height, win->x_height);
+        s->first_row = tt_max(0, tt_min(s->y0, s->end_row - win->kernel_height));
+        s->x = g->planes, s->y = y;
+        tt_pack_rows(&g->plan, a->x + s->first_row * x_row + g->channel, x_row, a->x_channels,
+                     s->end_row - s->first_row, zero, minus_zero, g->planes);
+        add_windows(g, s);
+        y += s->rows * s->y_row;
+        s->y0 = next;
     }
 }
 
@@ -206,16 +212,33 @@ static int fills_strips(const tt_window *win) {
 
 // Words of scratch, and what they are for. Returns whether there is room for planes.
 static int divide(group *g, uint32_t *scratch, int32_t words) {
-    const tt_window *win = &g->args->window;
-    const int32_t width = win->kernel_width, stride = win->stride_width;
+    const tt_depthwise_conv2d_s8_args *a = g->args;
+    const tt_window *win = &a->window;
+    const int32_t width = win->kernel_width, height = win->kernel_height, stride = win->stride_width;
     const int32_t outputs = (int32_t)((uint32_t)(win->y_width + OUTPUTS - 1) & ~(OUTPUTS - 1U));
-    g->taps = stride == 1 ? width - 1 : (width + 1) >> 1;
-    g->pitch = ((outputs - 1) * stride + width + 1) >> 1;
+    const int32_t quads = ((outputs - 1) * stride + width + 3) >> 2, pixels = tt_min(win->x_width, 4 * quads - win->pad_left);
+    const int32_t taps = stride == 1 ? width - 1 : (width + 1) >> 1, lane = height * taps + ZERO_TAPS;
     g->weights = scratch;
-    g->planes = scratch + CHANNELS * win->kernel_height * g->taps;
-    g->most_rows = (words / CHANNELS - win->kernel_height * g->taps) / g->pitch;
-    return g->most_rows >= tt_min(win->x_height, win->kernel_height + win->stride_height) && stride <= 2 &&
-           (width == 3 || width == 5 || width == 7) && rows_inside(win);
+    if (stride > 2 || (width != 3 && width != 5 && width != 7) || pixels < 4 || !rows_inside(win) || !fills_strips(win)) {
+        return 0;
+    }
+    g->weights = scratch + ZERO_TAPS;
+    g->planes = g->weights + CHANNELS * lane;
+    g->most_rows = (words - CHANNELS * lane - ZERO_TAPS) / (quads * TT_QUAD_WORDS);
+    if (g->most_rows < tt_min(win->x_height, height + win->stride_height)) { return 0; }
+    const tt_strip strip = {.weights = g->weights, .channels = g->channels, .stride = win->stride_height,
+                            .height = height, .width = width, .taps = taps, .stride_width = stride,
+                            .weights_lane = lane, .pitch = quads * 4 * TT_QUAD_WORDS,
+                            .y_row = win->y_width * a->y_channels, .step = a->y_channels,
+                            .ties = tt_ties_matter(&g->output)};
+    g->strip = strip;
+    g->plan = tt_row_plan_of(win->pad_left, quads, pixels);
+    tt_clear_rows(&g->plan, g->planes, tt_min(g->most_rows, win->x_height) * quads);
+    for (int32_t i = 0; i <= CHANNELS; i++) {
+        uint32_t *zeros = scratch + i * lane;
+        zeros[0] = zeros[1] = zeros[2] = zeros[3] = 0;
+    }
+    return 1;
 }
 
 void tt_depthwise_conv2d_s8(const void *args) {
@@ -225,9 +248,9 @@ void tt_depthwise_conv2d_s8(const void *args) {
     uint32_t local[LOCAL_WORDS];
     const int small = a->scratch_bytes < (int32_t)sizeof local;
     const int32_t words = small ? LOCAL_WORDS : a->scratch_bytes / 4;
-    group g = {a, {a->bias, a->multiplier, a->shift, a->y_zero_point, a->clamp_low, a->clamp_high, a->single_rounding},
-               0, 0, {{0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}}, 0, 0, 0, 0, 0, 0, 0, 0};
-    const int planes = divide(&g, small ? local : a->scratch, words) && fills_strips(win);
+    group g = {.args = a, .output = {a->bias, a->multiplier, a->shift, a->y_zero_point, a->clamp_low, a->clamp_high,
+                                     a->single_rounding}};
+    const int planes = divide(&g, small ? local : a->scratch, words);
     for (int32_t i = 0; i < a->block_count; i++) {
         g.block = &a->blocks[i];
         const int32_t end = g.block->start + g.block->count;
