@@ -11,7 +11,7 @@
 enum { TT_PLANES = 4, TT_QUAD_WORDS = 8 };
 
 // What a row of an image becomes: quads of zeros, one of zeros and the first pixels, quads of pixels, one of the last
-// pixels and zeros, quads of zeros. Those of zeros are written once (tt_clear_rows).
+// pixels and zeros, quads of zeros.
 typedef struct tt_row_plan {
     int32_t before, lead, whole, trail, after;  // lead: zeros before pixels in a quad; trail: pixels before zeros
 } tt_row_plan;
@@ -24,11 +24,11 @@ static inline tt_row_plan tt_row_plan_of(int32_t padding, int32_t quads, int32_t
     return plan;
 }
 
-static inline void tt_clear_rows(const tt_row_plan *plan, uint32_t *rows, int32_t quads) {
-    if (plan->before + plan->after == 0) { return; }
-    for (; quads > 0; quads--, rows += TT_QUAD_WORDS) {
-        for (int32_t pair = 0; pair < TT_QUAD_WORDS / 2; pair++) { tt_store_two(rows, pair, 0, 0); }
+static inline uint32_t *tt_clear_quads(uint32_t *quad, int32_t count) {
+    for (; count > 0; count--, quad += TT_QUAD_WORDS) {
+        for (int32_t pair = 0; pair < TT_QUAD_WORDS / 2; pair++) { tt_store_two(quad, pair, 0, 0); }
     }
+    return quad;
 }
 
 // The bytes of four neighbours become a quad.
@@ -64,7 +64,7 @@ TT_INNER_LOOP static void tt_pack_rows(const tt_row_plan *plan, const int8_t *x,
     const int32_t lead = plan->lead, trail = plan->trail, two = 2 * channels, three = 3 * channels;
     for (; rows > 0; rows--, x += x_row) {
         const int8_t *at = x;
-        to += TT_QUAD_WORDS * plan->before;
+        to = tt_clear_quads(to, plan->before);
         if (lead != 0) {
             uint32_t b = zero, c = zero;
             if (lead == 1) {
@@ -87,7 +87,7 @@ TT_INNER_LOOP static void tt_pack_rows(const tt_row_plan *plan, const int8_t *x,
             const uint32_t c = trail > 2 ? tt_load_bytes(at + two) : zero;
             to = tt_pack_quad(tt_load_bytes(at), b, c, zero, minus_zero, to);
         }
-        to += TT_QUAD_WORDS * plan->after;
+        to = tt_clear_quads(to, plan->after);
     }
 }
 

@@ -127,8 +127,7 @@ static inline int32_t tt_rows_alike(const tt_strip *s, int32_t y0, int32_t left)
     "strb %[" #s3 "], [%[x0], %[w0]]\n\t"            \
     "add %[x0], %[x0], %[x1], lsl #2\n\t"
 
-// Eight outputs at a time, windows of three rows. Where one is outside the image, its taps are zeros, and the three rows
-// any that are near.
+// Eight outputs at a time, windows of three rows that are all in the planes.
 #define THREE_ROWS(ROW)                                                                                         \
     "1:\t"                                                                                                      \
     "ldr %[s7], %[bias]\n\t" FROM(w0, w1, taps0) ROW(BOTH_TO_BIAS, SECOND_TO_BIAS)                              \
@@ -154,46 +153,31 @@ static inline int32_t tt_rows_alike(const tt_strip *s, int32_t y0, int32_t left)
                      : [x] "+&r"(x), [to] "+m"(to), [rows] "+m"(rows), [count] "+m"(count), [x0] "=&r"(x0),           \
                        [x1] "=&l"(x1), [w0] "=&r"(w0), [w1] "=&r"(w1), [s0] "=&r"(s0), [s1] "=&r"(s1),                \
                        [s2] "=&r"(s2), [s3] "=&r"(s3), [s4] "=&r"(s4), [s5] "=&r"(s5), [s6] "=&r"(s6), [s7] "=&r"(s7) \
-                     : [pitch] "r"(pitch), [taps0] "m"(taps.row[0]), [taps1] "m"(taps.row[1]),                        \
-                       [taps2] "m"(taps.row[2]), [bias] "m"(bias), [scale] "m"(scale), [shift] "m"(shift),            \
-                       [steps] "m"(steps), [again] "m"(again)                                                         \
+                     : [pitch] "r"(pitch), [taps0] "m"(w[0]), [taps1] "m"(w[1]), [taps2] "m"(w[2]), [bias] "m"(bias), \
+                       [scale] "m"(scale), [shift] "m"(shift), [steps] "m"(steps), [again] "m"(again)                 \
                      : "cc", "memory")
 
-// The taps of three rows, from any number of rows before a window's first one to any after.
-typedef struct tt_three_rows {
-    tt_frame row[3];
-} tt_three_rows;
-
-// There are zeros for two rows of taps before each lane's and after the last one's.
 TT_INNER_LOOP static void tt_add_eights(const tt_strip *s) {
-    const int32_t pitch = s->pitch, step = s->step, all = s->count, x_bytes = s->stride_width * 64;
-    const tt_frame steps = {step, x_bytes - 2 * pitch}, again = {all, s->y_row - 8 * all * step};
-    int32_t y0 = s->y0;
-    int8_t *y = s->y;
-    for (int32_t left = s->rows, alike; left > 0; left -= alike) {
-        const int32_t at = tt_max(tt_min(y0, s->end_row - 3), s->first_row);
-        const int8_t *from = (const int8_t *)s->x + (at - s->first_row) * pitch;
-        const uint32_t *w = s->weights + 2 * (at - y0);
-        const tt_channel *c = s->channels;
-        alike = tt_rows_alike(s, y0, left);
-        for (int32_t lane = 0; lane < TT_PLANES; lane++, c++, from += 8, w += s->weights_lane) {
-            const tt_frame scale = {c->multiplier, c->addend}, shift = {c->right, s->ties};
-            const int32_t bias = c->twice_bias;
-            const int8_t *x = from;
-            tt_three_rows taps;
-            tt_frame rows = {alike, s->stride * pitch - all * x_bytes};
-            tt_frame_place to = {y + lane, 3 * step};
-            int32_t count = all;
-            uint32_t x0, x1, w0, w1, s0, s1, s2, s3, s4, s5, s6, s7;
-            memcpy(&taps, w, sizeof taps);
-            if (s->stride_width == 1) {
-                RUN_EIGHT(EIGHT_3);
-            } else {
-                RUN_EIGHT(EIGHT_3_BY_2);
-            }
+    const int32_t pitch = s->pitch, step = s->step, x_bytes = s->stride_width * 64;
+    const tt_frame steps = {step, x_bytes - 2 * pitch}, again = {s->count, s->y_row - 8 * s->count * step};
+    tt_frame rows = {0, s->stride * pitch - s->count * x_bytes}, shift = {0, s->ties};
+    tt_frame_place to = {0, 3 * step};
+    int32_t count = s->count;
+    for (int32_t lane = 0; lane < TT_PLANES; lane++) {
+        const tt_channel *c = s->channels + lane;
+        const tt_frame *taps = (const tt_frame *)(const void *)(s->weights + lane * s->weights_lane);
+        const tt_frame w[3] = {taps[0], taps[1], taps[2]}, scale = {c->multiplier, c->addend};
+        const int32_t bias = c->twice_bias;
+        const uint32_t *x = s->x + 2 * lane;
+        uint32_t x0, x1, w0, w1, s0, s1, s2, s3, s4, s5, s6, s7;
+        to.at = s->y + lane;
+        rows.first = s->rows;
+        shift.first = c->right;
+        if (s->stride_width == 1) {
+            RUN_EIGHT(EIGHT_3);
+        } else {
+            RUN_EIGHT(EIGHT_3_BY_2);
         }
-        y0 += alike * s->stride;
-        y += alike * s->y_row;
     }
 }
 
@@ -235,25 +219,29 @@ TT_INNER_LOOP static void tt_add_eights(const tt_strip *s) {
                      : "cc", "memory")
 
 TT_INNER_LOOP static void tt_add_fours(const tt_strip *s) {
-    const int32_t pitch = s->pitch, all = s->count, last = s->outputs - 1, x_bytes = s->stride_width * 32;
+    const int32_t pitch = s->pitch, all = s->count, last = s->outputs - 1, lane_bytes = 4 * s->weights_lane;
+    const int32_t kind = s->width + 8 * s->stride_width;
     const tt_frame near = {tt_min(1, last) * s->step, tt_min(2, last) * s->step};
     const tt_frame again = {all, s->y_row - 4 * all * near.first};
+    tt_frame rows = {0, s->stride * pitch - all * s->stride_width * 32}, shift = {0, s->ties};
+    tt_frame_place from = {0, all}, to = {0, last * s->step};
     int32_t y0 = s->y0;
     int8_t *y = s->y;
     for (int32_t left = s->rows, alike; left > 0; left -= alike) {
-        const int32_t at = tt_max(y0, s->first_row);
+        const int32_t at = tt_max(y0, s->first_row), end_at = tt_min(s->height, s->end_row - y0);
         const int8_t *x_at = (const int8_t *)s->x + (at - s->first_row) * pitch;
-        const uint32_t *w_of = s->weights + (at - y0) * s->taps;
-        const uint32_t *end = s->weights + tt_min(s->height, s->end_row - y0) * s->taps;
+        const int8_t *w_of = (const int8_t *)(s->weights + (at - y0) * s->taps);
+        const int8_t *end = (const int8_t *)(s->weights + end_at * s->taps);
         const tt_channel *c = s->channels;
         alike = tt_rows_alike(s, y0, left);
-        for (int32_t lane = 0; lane < TT_PLANES; lane++, c++, x_at += 8, w_of += s->weights_lane, end += s->weights_lane) {
+        for (int32_t lane = 0; lane < TT_PLANES; lane++) {
             const tt_frame bias = {c->twice_bias, c->twice_bias}, scale = {c->multiplier, c->addend};
-            const tt_frame shift = {c->right, s->ties};
-            tt_frame_place from = {x_at, all}, to = {y + lane, last * s->step};
-            tt_frame rows = {alike, s->stride * pitch - all * x_bytes};
             uint32_t x, w, x0, x1, x2, w0, w1, w2, s0, s1, s2, s3;
-            switch (s->width + 8 * s->stride_width) {
+            from.at = x_at;
+            to.at = y + lane;
+            rows.first = alike;
+            shift.first = c->right;
+            switch (kind) {
                 case 3 + 8: RUN_FOUR(FOUR_3, 32); break;
                 case 5 + 8: RUN_FOUR(FOUR_5, 32); break;
                 case 7 + 8: RUN_FOUR(FOUR_7, 32); break;
@@ -261,6 +249,10 @@ TT_INNER_LOOP static void tt_add_fours(const tt_strip *s) {
                 case 5 + 16: RUN_FOUR(FOUR_5_BY_2, 64); break;
                 default: RUN_FOUR(FOUR_7_BY_2, 64); break;
             }
+            c++;
+            x_at += 8;
+            w_of += lane_bytes;
+            end += lane_bytes;
         }
         y0 += alike * s->stride;
         y += alike * s->y_row;

@@ -10,7 +10,7 @@
 #include "tinytrain/dsp_windows.h"
 #include "tinytrain/window.h"
 
-enum { CHANNELS = TT_PLANES, OUTPUTS = 4, LOCAL_WORDS = 98, ZERO_TAPS = 4 };
+enum { CHANNELS = TT_PLANES, OUTPUTS = 4, LOCAL_WORDS = 98 };
 
 // Four channels of all outputs, and rows of the image for some of them.
 typedef struct group {
@@ -21,7 +21,7 @@ typedef struct group {
     tt_channel channels[CHANNELS];
     uint32_t *weights;              // planes: [CHANNELS, kernel_height, taps]; else [taps of a window, 2]
     uint32_t *planes;               // [rows of the image, quads, TT_QUAD_WORDS]
-    int32_t most_rows;              // that there is room for
+    int32_t quads, at_once;         // of a row; rows of outputs that there is room for
     tt_row_plan plan;
     tt_strip strip;
 } group;
@@ -37,27 +37,29 @@ static inline void store_taps(uint32_t a, uint32_t b, uint32_t *to, int32_t lane
 
 // All neighbouring taps for stride 1, every other pair of them for stride 2.
 static void pack_weights(const group *g) {
-    const tt_window *win = &g->args->window;
-    const int32_t count = g->block->count, lane = g->strip.weights_lane, every = win->stride_width == 1;
+    const int32_t count = g->block->count, lane = g->strip.weights_lane, width = g->strip.width;
+    const int32_t stride = g->strip.stride_width;
     const int8_t *w = g->block->weights + (g->channel - g->block->start);
     uint32_t *to = g->weights;
-    for (int32_t ky = win->kernel_height; ky > 0; ky--) {
+    for (int32_t rows = g->strip.height; rows > 0; rows--, w += count) {
         uint32_t bytes = tt_load_bytes(w);
-        for (int32_t kx = 1; kx < win->kernel_width; kx++) {
+        for (int32_t left = width - 1; left > 0; left -= stride) {
             w += count;
             const uint32_t next = tt_load_bytes(w);
-            if ((every | (kx & 1)) != 0) { store_taps(bytes, next, to++, lane); }
+            store_taps(bytes, next, to++, lane);
             bytes = next;
+            if (stride == 2) {
+                w += count;
+                bytes = tt_load_bytes(w);
+            }
         }
-        if (!every) { store_taps(bytes, 0, to++, lane); }
-        w += count;
+        if (stride == 2) { store_taps(bytes, 0, to++, lane); }
     }
 }
 
 // Outputs of the strip's rows: eight at a time, then four, then what is left.
-static void add_windows(const group *g, tt_strip *s) {
-    const int32_t width = g->args->window.y_width;
-    const int32_t eights = s->width == 3 && s->height == 3 && g->args->window.x_height >= 3 ? width >> 3 : 0;
+static void add_windows(tt_strip *s, int32_t width) {
+    const int32_t eights = s->width == 3 && s->height == 3 ? width >> 3 : 0;
     const int32_t fours = (width >> 2) - 2 * eights, quad = TT_QUAD_WORDS * s->stride_width;
     if (eights > 0) {
         s->count = eights;
@@ -81,22 +83,24 @@ static void in_planes(group *g) {
     const tt_window *win = &a->window;
     tt_strip *s = &g->strip;
     const uint32_t zero = (uint32_t)(a->x_zero_point & 0xFF) * 0x01010101U, minus_zero = tt_pair_of(-a->x_zero_point);
-    const int32_t at_once = g->most_rows >= win->x_height
-                                ? win->y_height
-                                : (g->most_rows - win->kernel_height) / win->stride_height + 1;
-    const int32_t x_row = win->x_width * a->x_channels;
+    const int32_t x_row = win->x_width * a->x_channels, stride = s->stride, height = s->height;
     int8_t *y = a->y + g->channel;
     pack_weights(g);
     s->y0 = -win->pad_top;
     for (int32_t left = win->y_height; left > 0; left -= s->rows) {
-        s->rows = tt_min(at_once, left);
-        const int32_t next = s->y0 + s->rows * win->stride_height;
-        s->end_row = tt_min(next - win->stride_height + win->kernel_height, win->x_height);
-        s->first_row = tt_max(0, tt_min(s->y0, s->end_row - win->kernel_height));
+        s->rows = tt_min(g->at_once, left);
+        const int32_t y0 = s->y0, next = y0 + s->rows * stride, below = next - stride + height;
+        const int32_t first = tt_max(y0, 0), end = tt_min(below, win->x_height);
+        uint32_t *to = g->planes;
+        s->first_row = first, s->end_row = end;
+        if (height == 3) {
+            s->first_row = y0, s->end_row = below;
+            to = tt_clear_quads(to, (first - y0) * g->quads);
+            tt_clear_quads(to + (end - first) * g->quads * TT_QUAD_WORDS, (below - end) * g->quads);
+        }
+        tt_pack_rows(&g->plan, a->x + first * x_row + g->channel, x_row, a->x_channels, end - first, zero, minus_zero, to);
         s->x = g->planes, s->y = y;
-        tt_pack_rows(&g->plan, a->x + s->first_row * x_row + g->channel, x_row, a->x_channels,
-                     s->end_row - s->first_row, zero, minus_zero, g->planes);
-        add_windows(g, s);
+        add_windows(s, win->y_width);
         y += s->rows * s->y_row;
         s->y0 = next;
     }
@@ -217,27 +221,23 @@ static int divide(group *g, uint32_t *scratch, int32_t words) {
     const int32_t width = win->kernel_width, height = win->kernel_height, stride = win->stride_width;
     const int32_t outputs = (int32_t)((uint32_t)(win->y_width + OUTPUTS - 1) & ~(OUTPUTS - 1U));
     const int32_t quads = ((outputs - 1) * stride + width + 3) >> 2, pixels = tt_min(win->x_width, 4 * quads - win->pad_left);
-    const int32_t taps = stride == 1 ? width - 1 : (width + 1) >> 1, lane = height * taps + ZERO_TAPS;
+    const int32_t taps = stride == 1 ? width - 1 : (width + 1) >> 1, lane = height * taps;
+    const int32_t rows = (words / CHANNELS - lane) / (2 * quads);
     g->weights = scratch;
-    if (stride > 2 || (width != 3 && width != 5 && width != 7) || pixels < 4 || !rows_inside(win) || !fills_strips(win)) {
+    if (stride > 2 || (width != 3 && width != 5 && width != 7) || pixels < 4 || !rows_inside(win) || !fills_strips(win) ||
+        rows < height) {
         return 0;
     }
-    g->weights = scratch + ZERO_TAPS;
-    g->planes = g->weights + CHANNELS * lane;
-    g->most_rows = (words - CHANNELS * lane - ZERO_TAPS) / (quads * TT_QUAD_WORDS);
-    if (g->most_rows < tt_min(win->x_height, height + win->stride_height)) { return 0; }
+    g->planes = scratch + CHANNELS * lane;
+    g->quads = quads;
+    g->at_once = height != 3 && rows >= win->x_height ? win->y_height : (rows - height) / win->stride_height + 1;
+    g->plan = tt_row_plan_of(win->pad_left, quads, pixels);
     const tt_strip strip = {.weights = g->weights, .channels = g->channels, .stride = win->stride_height,
                             .height = height, .width = width, .taps = taps, .stride_width = stride,
                             .weights_lane = lane, .pitch = quads * 4 * TT_QUAD_WORDS,
                             .y_row = win->y_width * a->y_channels, .step = a->y_channels,
                             .ties = tt_ties_matter(&g->output)};
     g->strip = strip;
-    g->plan = tt_row_plan_of(win->pad_left, quads, pixels);
-    tt_clear_rows(&g->plan, g->planes, tt_min(g->most_rows, win->x_height) * quads);
-    for (int32_t i = 0; i <= CHANNELS; i++) {
-        uint32_t *zeros = scratch + i * lane;
-        zeros[0] = zeros[1] = zeros[2] = zeros[3] = 0;
-    }
     return 1;
 }
 
