@@ -70,10 +70,17 @@
     LOAD_TWO(x0, x1, 64) LOW(s1, x0, x2) PAIR(s2, x0, w2) LOW(s2, x1, x2) PAIR(s3, x0, w1) PAIR(s3, x1, w2)     \
     LOAD(x0, 96) LOW(s3, x0, x2)
 
+// Rows of outputs whose windows have the same rows of taps inside the image: bytes from the first row in the planes to the
+// first one seen, from a lane's taps to the first and behind the last ones used.
+typedef struct tt_run {
+    int32_t x, taps, end, rows;
+} tt_run;
+
 // Rows of outputs of four channels, `count` times eight or four side by side, or fewer than four.
 typedef struct tt_strip {
     const uint32_t *x;            // the first row in the planes, where the first window begins
     const uint32_t *weights;      // [TT_PLANES, height, taps], lanes weights_lane words apart
+    tt_run *runs;                 // room for twice the height of a window
     const tt_channel *channels;
     int8_t *y;                    // the first output of the first channel
     int32_t rows, y0, stride;     // y0: the row of the image that the first row's windows begin at
@@ -101,11 +108,9 @@ typedef struct tt_frame_place {
     int32_t value;
 } tt_frame_place;
 
-// From row y0 of the image on: how many rows of outputs, at most `left`, whose whole window is there; else one.
-static inline int32_t tt_rows_alike(const tt_strip *s, int32_t y0, int32_t left) {
-    if (y0 < s->first_row || y0 + s->height > s->end_row) { return 1; }
-    return tt_min(left, (s->end_row - s->height - y0) / s->stride + 1);
-}
+typedef struct tt_lane {
+    const uint32_t *x, *weights;
+} tt_lane;
 
 #define FROM(a, b, pair) "ldrd %[" #a "], %[" #b "], %[" #pair "]\n\t"
 #define ALL_FOUR(STEP) STEP(s0) STEP(s1) STEP(s2) STEP(s3)
@@ -184,6 +189,7 @@ TT_INNER_LOOP static void tt_add_eights(const tt_strip *s) {
 // Four outputs at a time, windows of any number of rows, those inside the image. Where fewer than four are wanted, others
 // lie where the last of them will.
 #define ALL_ROWS(ROW, x_bytes)                                                                                  \
+    "b 3f\n"                                                                                                    \
     "1:\t"                                                                                                      \
     "ldr %[x], %[from]\n\t"                                                                                     \
     "ldr %[w], %[w_of]\n\t" FROM(s0, s1, bias) FROM(s2, s3, bias)                                               \
@@ -208,54 +214,69 @@ TT_INNER_LOOP static void tt_add_eights(const tt_strip *s) {
     "str %[x0], %[to]\n\t"                                                                                      \
     "subs %[w0], %[w0], #1\n\t"                                                                                 \
     "str %[w0], %[rows]\n\t"                                                                                    \
+    "bne 1b\n"                                                                                                  \
+    "3:\t"                                                                                                      \
+    "ldr %[x], %[run]\n\t"                                                                                      \
+    "ldrd %[x0], %[x1], [%[x]], #8\n\t"                                                                         \
+    "ldrd %[w0], %[w1], [%[x]], #8\n\t"                                                                         \
+    "str %[x], %[run]\n\t" FROM(s0, s1, again) FROM(s2, s3, lane)                                               \
+    "add %[x0], %[x0], %[s2]\n\t"                                                                               \
+    "strd %[x0], %[s0], %[from]\n\t"                                                                            \
+    "add %[x1], %[x1], %[s3]\n\t"                                                                               \
+    "str %[x1], %[w_of]\n\t"                                                                                    \
+    "add %[end], %[w0], %[s3]\n\t"                                                                              \
+    "str %[w1], %[rows]\n\t"                                                                                    \
+    "cmp %[w1], #0\n\t"                                                                                         \
     "bne 1b"
 #define RUN_FOUR(ROW, x_bytes)                                                                                        \
     __asm__ volatile(ALL_ROWS(ROW, x_bytes)                                                                           \
-                     : [to] "+m"(to), [from] "+m"(from), [rows] "+m"(rows), [x] "=&r"(x), [w] "=&r"(w),               \
-                       [x0] "=&r"(x0), [x1] "=&l"(x1), [x2] "=&r"(x2), [w0] "=&r"(w0), [w1] "=&r"(w1),                \
-                       [w2] "=&r"(w2), [s0] "=&r"(s0), [s1] "=&r"(s1), [s2] "=&r"(s2), [s3] "=&r"(s3)                 \
-                     : [pitch] "r"(pitch), [end] "r"(end), [w_of] "m"(w_of), [bias] "m"(bias), [scale] "m"(scale),    \
+                     : [to] "+m"(to), [from] "+m"(from), [rows] "+m"(rows), [run] "+m"(run), [w_of] "=m"(w_of),       \
+                       [x] "=&r"(x), [w] "=&r"(w), [end] "=&r"(end), [x0] "=&r"(x0), [x1] "=&l"(x1), [x2] "=&r"(x2),  \
+                       [w0] "=&r"(w0), [w1] "=&r"(w1), [w2] "=&r"(w2), [s0] "=&r"(s0), [s1] "=&r"(s1),                \
+                       [s2] "=&r"(s2), [s3] "=&r"(s3)                                                                 \
+                     : [pitch] "r"(pitch), [lane] "m"(lane), [bias] "m"(bias), [scale] "m"(scale),                    \
                        [shift] "m"(shift), [near] "m"(near), [again] "m"(again)                                       \
                      : "cc", "memory")
 
+static inline void tt_list_runs(const tt_strip *s) {
+    const int32_t row = 4 * s->taps;
+    tt_run *run = s->runs;
+    int32_t y0 = s->y0 - s->first_row;
+    for (int32_t left = s->rows; left > 0; left -= run->rows, run++) {
+        const int32_t first = tt_max(0, -y0), rows_below = s->end_row - s->first_row - y0;
+        run->x = (y0 + first) * s->pitch;
+        run->taps = first * row;
+        run->end = tt_min(s->height, rows_below) * row;
+        run->rows = first > 0 || rows_below < s->height ? 1 : tt_min(left, (rows_below - s->height) / s->stride + 1);
+        y0 += run->rows * s->stride;
+    }
+    run->rows = 0;
+}
+
 TT_INNER_LOOP static void tt_add_fours(const tt_strip *s) {
-    const int32_t pitch = s->pitch, all = s->count, last = s->outputs - 1, lane_bytes = 4 * s->weights_lane;
-    const int32_t kind = s->width + 8 * s->stride_width;
+    const int32_t pitch = s->pitch, all = s->count, last = s->outputs - 1, kind = s->width + 8 * s->stride_width;
     const tt_frame near = {tt_min(1, last) * s->step, tt_min(2, last) * s->step};
     const tt_frame again = {all, s->y_row - 4 * all * near.first};
     tt_frame rows = {0, s->stride * pitch - all * s->stride_width * 32}, shift = {0, s->ties};
-    tt_frame_place from = {0, all}, to = {0, last * s->step};
-    int32_t y0 = s->y0;
-    int8_t *y = s->y;
-    for (int32_t left = s->rows, alike; left > 0; left -= alike) {
-        const int32_t at = tt_max(y0, s->first_row), end_at = tt_min(s->height, s->end_row - y0);
-        const int8_t *x_at = (const int8_t *)s->x + (at - s->first_row) * pitch;
-        const int8_t *w_of = (const int8_t *)(s->weights + (at - y0) * s->taps);
-        const int8_t *end = (const int8_t *)(s->weights + end_at * s->taps);
-        const tt_channel *c = s->channels;
-        alike = tt_rows_alike(s, y0, left);
-        for (int32_t lane = 0; lane < TT_PLANES; lane++) {
-            const tt_frame bias = {c->twice_bias, c->twice_bias}, scale = {c->multiplier, c->addend};
-            uint32_t x, w, x0, x1, x2, w0, w1, w2, s0, s1, s2, s3;
-            from.at = x_at;
-            to.at = y + lane;
-            rows.first = alike;
-            shift.first = c->right;
-            switch (kind) {
-                case 3 + 8: RUN_FOUR(FOUR_3, 32); break;
-                case 5 + 8: RUN_FOUR(FOUR_5, 32); break;
-                case 7 + 8: RUN_FOUR(FOUR_7, 32); break;
-                case 3 + 16: RUN_FOUR(FOUR_3_BY_2, 64); break;
-                case 5 + 16: RUN_FOUR(FOUR_5_BY_2, 64); break;
-                default: RUN_FOUR(FOUR_7_BY_2, 64); break;
-            }
-            c++;
-            x_at += 8;
-            w_of += lane_bytes;
-            end += lane_bytes;
+    tt_frame_place from, to = {0, last * s->step};
+    tt_list_runs(s);
+    for (int32_t i = 0; i < TT_PLANES; i++) {
+        const tt_channel *c = s->channels + i;
+        const tt_frame bias = {c->twice_bias, c->twice_bias}, scale = {c->multiplier, c->addend};
+        const tt_lane lane = {s->x + 2 * i, s->weights + i * s->weights_lane};
+        const tt_run *run = s->runs;
+        const uint32_t *w_of;
+        uint32_t x, w, end, x0, x1, x2, w0, w1, w2, s0, s1, s2, s3;
+        to.at = s->y + i;
+        shift.first = c->right;
+        switch (kind) {
+            case 3 + 8: RUN_FOUR(FOUR_3, 32); break;
+            case 5 + 8: RUN_FOUR(FOUR_5, 32); break;
+            case 7 + 8: RUN_FOUR(FOUR_7, 32); break;
+            case 3 + 16: RUN_FOUR(FOUR_3_BY_2, 64); break;
+            case 5 + 16: RUN_FOUR(FOUR_5_BY_2, 64); break;
+            default: RUN_FOUR(FOUR_7_BY_2, 64); break;
         }
-        y0 += alike * s->stride;
-        y += alike * s->y_row;
     }
 }
 

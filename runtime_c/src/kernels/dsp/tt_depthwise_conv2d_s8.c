@@ -222,17 +222,17 @@ static int divide(group *g, uint32_t *scratch, int32_t words) {
     const int32_t outputs = (int32_t)((uint32_t)(win->y_width + OUTPUTS - 1) & ~(OUTPUTS - 1U));
     const int32_t quads = ((outputs - 1) * stride + width + 3) >> 2, pixels = tt_min(win->x_width, 4 * quads - win->pad_left);
     const int32_t taps = stride == 1 ? width - 1 : (width + 1) >> 1, lane = height * taps;
-    const int32_t rows = (words / CHANNELS - lane) / (2 * quads);
+    const int32_t front = CHANNELS * (lane + 2 * height), rows = (words - front) / (TT_QUAD_WORDS * quads);
     g->weights = scratch;
     if (stride > 2 || (width != 3 && width != 5 && width != 7) || pixels < 4 || !rows_inside(win) || !fills_strips(win) ||
         rows < height) {
         return 0;
     }
-    g->planes = scratch + CHANNELS * lane;
+    g->planes = scratch + front;
     g->quads = quads;
     g->at_once = height != 3 && rows >= win->x_height ? win->y_height : (rows - height) / win->stride_height + 1;
     g->plan = tt_row_plan_of(win->pad_left, quads, pixels);
-    const tt_strip strip = {.weights = g->weights, .channels = g->channels, .stride = win->stride_height,
+    const tt_strip strip = {.weights = g->weights, .runs = (tt_run *)(void *)(scratch + CHANNELS * lane), .channels = g->channels, .stride = win->stride_height,
                             .height = height, .width = width, .taps = taps, .stride_width = stride,
                             .weights_lane = lane, .pitch = quads * 4 * TT_QUAD_WORDS,
                             .y_row = win->y_width * a->y_channels, .step = a->y_channels,
