@@ -108,9 +108,9 @@ typedef struct tt_frame_place {
     int32_t value;
 } tt_frame_place;
 
-typedef struct tt_lane {
-    const uint32_t *x, *weights;
-} tt_lane;
+typedef struct tt_places {
+    const void *first, *second;
+} tt_places;
 
 #define FROM(a, b, pair) "ldrd %[" #a "], %[" #b "], %[" #pair "]\n\t"
 #define ALL_FOUR(STEP) STEP(s0) STEP(s1) STEP(s2) STEP(s3)
@@ -125,12 +125,6 @@ typedef struct tt_lane {
     "b 5f\n"                                                                                                    \
     "4:\t" ALL(SCALE)                                                                                           \
     "5:\t" ALL(SHIFT) ALL(SATURATE)
-#define STORE_FOUR(s0, s1, s2, s3)                   \
-    "strb %[" #s0 "], [%[x0]]\n\t"                   \
-    "strb %[" #s1 "], [%[x0], %[x1]]\n\t"            \
-    "strb %[" #s2 "], [%[x0], %[x1], lsl #1]\n\t"    \
-    "strb %[" #s3 "], [%[x0], %[w0]]\n\t"            \
-    "add %[x0], %[x0], %[x1], lsl #2\n\t"
 
 // Eight outputs at a time, windows of three rows that are all in the planes.
 #define THREE_ROWS(ROW)                                                                                         \
@@ -139,23 +133,32 @@ typedef struct tt_lane {
     "add %[x], %[x], %[pitch]\n\t" FROM(w0, w1, taps1) ROW(PAIR, HIGH)                                          \
     "add %[x], %[x], %[pitch]\n\t" FROM(w0, w1, taps2) ROW(PAIR, HIGH)                                          \
     OUTPUTS(ALL_EIGHT)                                                                                          \
-    FROM(x0, w0, to) FROM(x1, w1, steps) STORE_FOUR(s0, s1, s2, s3) STORE_FOUR(s4, s5, s6, s7)                  \
+    FROM(x0, w0, to) FROM(x1, w1, steps)                                                                        \
+    "strb %[s0], [%[x0]]\n\t"                                                                                   \
+    "strb %[s1], [%[x0], %[x1]]\n\t"                                                                            \
+    "strb %[s2], [%[x0], %[x1], lsl #1]\n\t"                                                                    \
+    "strb %[s4], [%[x0], %[x1], lsl #2]\n\t"                                                                    \
+    "add %[s0], %[x0], %[x1]\n\t"                                                                               \
+    "strb %[s3], [%[s0], %[x1], lsl #1]\n\t"                                                                    \
+    "strb %[s5], [%[s0], %[x1], lsl #2]\n\t"                                                                    \
+    "add %[s0], %[s0], %[x1], lsl #2\n\t"                                                                       \
+    "strb %[s6], [%[s0], %[x1]]\n\t"                                                                            \
+    "strb %[s7], [%[s0], %[x1], lsl #1]\n\t"                                                                    \
+    "add %[x0], %[x0], %[x1], lsl #3\n\t"                                                                       \
     "str %[x0], %[to]\n\t"                                                                                      \
     "add %[x], %[x], %[w1]\n\t"                                                                                 \
-    "ldr %[w0], %[count]\n\t"                                                                                   \
-    "subs %[w0], %[w0], #1\n\t"                                                                                 \
-    "str %[w0], %[count]\n\t"                                                                                   \
-    "bne 1b\n\t" FROM(w0, w1, rows) FROM(s0, s1, again)                                                         \
-    "add %[x], %[x], %[w1]\n\t"                                                                                 \
-    "add %[x0], %[x0], %[s1]\n\t"                                                                               \
-    "str %[x0], %[to]\n\t"                                                                                      \
-    "str %[s0], %[count]\n\t"                                                                                   \
-    "subs %[w0], %[w0], #1\n\t"                                                                                 \
-    "str %[w0], %[rows]\n\t"                                                                                    \
+    "cmp %[x0], %[w0]\n\t"                                                                                      \
+    "bne 1b\n\t" FROM(s0, s1, again) FROM(w1, x1, rows)                                                         \
+    "add %[x0], %[x0], %[s0]\n\t"                                                                               \
+    "add %[w0], %[w0], %[s1]\n\t"                                                                               \
+    "strd %[x0], %[w0], %[to]\n\t"                                                                              \
+    "add %[x], %[x], %[x1]\n\t"                                                                                 \
+    "subs %[w1], %[w1], #1\n\t"                                                                                 \
+    "str %[w1], %[rows]\n\t"                                                                                    \
     "bne 1b"
 #define RUN_EIGHT(ROW)                                                                                                \
     __asm__ volatile(THREE_ROWS(ROW)                                                                                  \
-                     : [x] "+&r"(x), [to] "+m"(to), [rows] "+m"(rows), [count] "+m"(count), [x0] "=&r"(x0),           \
+                     : [x] "+&r"(x), [to] "+m"(to), [rows] "+m"(rows), [x0] "=&r"(x0),                                \
                        [x1] "=&l"(x1), [w0] "=&r"(w0), [w1] "=&r"(w1), [s0] "=&r"(s0), [s1] "=&r"(s1),                \
                        [s2] "=&r"(s2), [s3] "=&r"(s3), [s4] "=&r"(s4), [s5] "=&r"(s5), [s6] "=&r"(s6), [s7] "=&r"(s7) \
                      : [pitch] "r"(pitch), [taps0] "m"(w[0]), [taps1] "m"(w[1]), [taps2] "m"(w[2]), [bias] "m"(bias), \
@@ -163,19 +166,17 @@ typedef struct tt_lane {
                      : "cc", "memory")
 
 TT_INNER_LOOP static void tt_add_eights(const tt_strip *s) {
-    const int32_t pitch = s->pitch, step = s->step, x_bytes = s->stride_width * 64;
-    const tt_frame steps = {step, x_bytes - 2 * pitch}, again = {s->count, s->y_row - 8 * s->count * step};
+    const int32_t pitch = s->pitch, step = s->step, x_bytes = s->stride_width * 64, row = 8 * s->count * step;
+    const tt_frame steps = {step, x_bytes - 2 * pitch}, again = {s->y_row - row, s->y_row};
     tt_frame rows = {0, s->stride * pitch - s->count * x_bytes}, shift = {0, s->ties};
-    tt_frame_place to = {0, 3 * step};
-    int32_t count = s->count;
     for (int32_t lane = 0; lane < TT_PLANES; lane++) {
         const tt_channel *c = s->channels + lane;
         const tt_frame *taps = (const tt_frame *)(const void *)(s->weights + lane * s->weights_lane);
         const tt_frame w[3] = {taps[0], taps[1], taps[2]}, scale = {c->multiplier, c->addend};
         const int32_t bias = c->twice_bias;
+        tt_places to = {s->y + lane, s->y + lane + row};
         const uint32_t *x = s->x + 2 * lane;
         uint32_t x0, x1, w0, w1, s0, s1, s2, s3, s4, s5, s6, s7;
-        to.at = s->y + lane;
         rows.first = s->rows;
         shift.first = c->right;
         if (s->stride_width == 1) {
@@ -263,7 +264,7 @@ TT_INNER_LOOP static void tt_add_fours(const tt_strip *s) {
     for (int32_t i = 0; i < TT_PLANES; i++) {
         const tt_channel *c = s->channels + i;
         const tt_frame bias = {c->twice_bias, c->twice_bias}, scale = {c->multiplier, c->addend};
-        const tt_lane lane = {s->x + 2 * i, s->weights + i * s->weights_lane};
+        const tt_places lane = {s->x + 2 * i, s->weights + i * s->weights_lane};
         const tt_run *run = s->runs;
         const uint32_t *w_of;
         uint32_t x, w, end, x0, x1, x2, w0, w1, w2, s0, s1, s2, s3;

@@ -27,33 +27,36 @@ typedef struct group {
 } group;
 
 // A pair of taps of four channels, a word to each lane. Taps are doubled.
-static inline void store_taps(uint32_t a, uint32_t b, uint32_t *to, int32_t lane) {
+TT_ALWAYS_INLINE static inline uint32_t *store_taps(uint32_t a, uint32_t b, uint32_t *to, int32_t lane) {
     const uint32_t low = tt_firsts(a, b), high = tt_seconds(a, b);
     to[0] = tt_add_even_pair(tt_even_pair(low), low);
     to[lane] = tt_add_odd_pair(tt_odd_pair(low), low);
     to[2 * lane] = tt_add_even_pair(tt_even_pair(high), high);
     to[3 * lane] = tt_add_odd_pair(tt_odd_pair(high), high);
+    return to + 1;
 }
 
 // All neighbouring taps for stride 1, every other pair of them for stride 2.
 static void pack_weights(const group *g) {
-    const int32_t count = g->block->count, lane = g->strip.weights_lane, width = g->strip.width;
-    const int32_t stride = g->strip.stride_width;
+    const int32_t count = g->block->count, lane = g->strip.weights_lane, taps = g->strip.taps;
     const int8_t *w = g->block->weights + (g->channel - g->block->start);
     uint32_t *to = g->weights;
     for (int32_t rows = g->strip.height; rows > 0; rows--, w += count) {
         uint32_t bytes = tt_load_bytes(w);
-        for (int32_t left = width - 1; left > 0; left -= stride) {
-            w += count;
-            const uint32_t next = tt_load_bytes(w);
-            store_taps(bytes, next, to++, lane);
-            bytes = next;
-            if (stride == 2) {
+        if (g->strip.stride_width == 1) {
+            for (const uint32_t *end = to + taps; to != end;) {
+                const uint32_t last = bytes;
                 w += count;
                 bytes = tt_load_bytes(w);
+                to = store_taps(last, bytes, to, lane);
             }
+        } else {
+            for (const uint32_t *end = to + taps - 1; to != end; w += 2 * count) {
+                to = store_taps(bytes, tt_load_bytes(w + count), to, lane);
+                bytes = tt_load_bytes(w + 2 * count);
+            }
+            to = store_taps(bytes, 0, to, lane);
         }
-        if (stride == 2) { store_taps(bytes, 0, to++, lane); }
     }
 }
 
