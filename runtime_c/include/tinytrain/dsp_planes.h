@@ -7,7 +7,7 @@
 #include "tinytrain/arithmetic.h"
 #include "tinytrain/dsp.h"
 
-// Rows are made of quads: four neighbours of the first channel in two words, of the second one, and so on.
+// Rows are made of quads: four neighbours of the first channel in two words, then those of the next one.
 enum { TT_PLANES = 4, TT_QUAD_WORDS = 8 };
 
 // What a row of an image becomes: quads of zeros, one of zeros and the first pixels, quads of pixels, one of the last
@@ -16,7 +16,7 @@ typedef struct tt_row_plan {
     int32_t before, lead, whole, trail, after;  // lead: zeros before pixels in a quad; trail: pixels before zeros
 } tt_row_plan;
 
-// Rows of so many quads, with so many padded cells before the pixels, of which there is room for four or more.
+// Rows of so many quads, with so many padded cells before the pixels, of which there is room for three or more.
 static inline tt_row_plan tt_row_plan_of(int32_t padding, int32_t quads, int32_t pixels) {
     const int32_t lead = padding & 3, left = lead == 0 ? pixels : pixels - 4 + lead;
     tt_row_plan plan = {padding >> 2, lead, left >> 2, left & 3, quads};
@@ -57,9 +57,9 @@ TT_ALWAYS_INLINE static inline uint32_t *tt_pack_quad(uint32_t a, uint32_t b, ui
     return to;
 }
 
-// The bytes of four neighbours, `channels` bytes apart; on to the next ones. gcc would keep every distance in a register.
-TT_ALWAYS_INLINE static inline const int8_t *tt_load_quad(const int8_t *at, int32_t channels, int32_t three, uint32_t *a,
-                                                          uint32_t *b, uint32_t *c, uint32_t *d) {
+// The bytes of four neighbours, `channels` bytes apart; on to the next. gcc would keep every distance in a register.
+TT_ALWAYS_INLINE static inline const int8_t *tt_load_quad(const int8_t *at, int32_t channels, int32_t three,
+                                                          uint32_t *a, uint32_t *b, uint32_t *c, uint32_t *d) {
     __asm__ volatile("ldr %[a], [%[at]]\n\t"
                      "ldr %[b], [%[at], %[channels]]\n\t"
                      "ldr %[c], [%[at], %[channels], lsl #1]\n\t"
@@ -71,8 +71,8 @@ TT_ALWAYS_INLINE static inline const int8_t *tt_load_quad(const int8_t *at, int3
     return at;
 }
 
-// Rows of an image, `channels` bytes from one pixel to the next, x_row from one row to the next. zero: four bytes of the
-// zero point; minus_zero: a pair of its negative.
+// Rows of an image, `channels` bytes from one pixel to the next, x_row from one row to the next. zero: four bytes of
+// the zero point; minus_zero: a pair of its negative.
 TT_INNER_LOOP static void tt_pack_rows(const tt_row_plan *plan, const int8_t *x, int32_t x_row, int32_t channels,
                                        int32_t rows, uint32_t zero, uint32_t minus_zero, uint32_t *to) {
     const int32_t lead = plan->lead, trail = plan->trail, three = 3 * channels;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Outputs of a row of a plane (tinytrain/dsp_planes.h): windows 3, 5 or 7 wide over pairs of pixels, for stride 1 or 2.
+// Outputs of rows of planes (tinytrain/dsp_planes.h): windows 3, 5 or 7 wide over pairs of pixels, for stride 1 or 2.
 // On cores with the DSP instructions. gcc would not load words in pairs, and spill what the loops need all the time.
 #ifndef TINYTRAIN_DSP_WINDOWS_H
 #define TINYTRAIN_DSP_WINDOWS_H
@@ -7,9 +7,9 @@
 #include "tinytrain/dsp_output.h"
 #include "tinytrain/dsp_planes.h"
 
-// Outputs next to each other. Taps and biases are twice what they are, so that sums are what tt_channel scales. Instructions
-// that add to a sum: both products of a pair of pixels and a pair of taps, or those of the second pixel and first tap, of
-// the first pixel and second tap, of the firsts of both.
+// Outputs next to each other. Taps are doubled and sums begin with a doubled bias: what tt_channel scales. Instructions
+// that add to a sum: both products of a pair of pixels and a pair of taps, or those of the second pixel and first tap,
+// of the first pixel and second tap, of the firsts of both. A channel's words are at 0 and 4, 32 and 36, and so on.
 #define ADD(op, s, x, w, to) op " %[" #s "], %[" #x "], %[" #w "], %[" #to "]\n\t"
 #define PAIR(s, x, w) ADD("smlad", s, x, w, s)
 #define HIGH(s, x, w) ADD("smlatb", s, x, w, s)
@@ -20,8 +20,8 @@
 #define LOAD_TWO(a, b, at) "ldrd %[" #a "], %[" #b "], [%[x], #" #at "]\n\t"
 #define LOAD(a, at) "ldr %[" #a "], [%[x], #" #at "]\n\t"
 
-// A window's row of eight outputs, 3 wide, or of four. Taps for stride 1: 0 and 1, 1 and 2, 2 and 3 and so on; for stride
-// 2: 0 and 1, 2 and 3 and so on, the last one alone. BOTH and SECOND are the first to add to a sum: in a window's first
+// A window's row of eight outputs, 3 wide, or of four. Taps for stride 1: 0 and 1, 1 and 2, 2 and 3 and so on; for
+// stride 2: 0 and 1, 2 and 3 and so on, the last one alone. BOTH and SECOND are the first to add to a sum: in a window's first
 // row they begin with the bias, which waits in the last sum's register.
 #define BOTH_TO_BIAS(s, x, w) ADD("smlad", s, x, w, s7)
 #define SECOND_TO_BIAS(s, x, w) ADD("smlatb", s, x, w, s7)
@@ -70,8 +70,8 @@
     LOAD_TWO(x0, x1, 64) LOW(s1, x0, x2) PAIR(s2, x0, w2) LOW(s2, x1, x2) PAIR(s3, x0, w1) PAIR(s3, x1, w2)     \
     LOAD(x0, 96) LOW(s3, x0, x2)
 
-// Rows of outputs whose windows have the same rows of taps inside the image: bytes from the first row in the planes to the
-// first one seen, from a lane's taps to the first and behind the last ones used.
+// Rows of outputs whose windows use the same rows of taps: bytes from the first row in the planes to the first one
+// seen, from a lane's taps to the first ones used and to those behind the last. rows: 0 behind the last run.
 typedef struct tt_run {
     int32_t x, taps, end, rows;
 } tt_run;
@@ -79,23 +79,23 @@ typedef struct tt_run {
 // Rows of outputs of four channels, `count` times eight or four side by side, or fewer than four.
 typedef struct tt_strip {
     const uint32_t *x;            // the first row in the planes, where the first window begins
-    const uint32_t *weights;      // [TT_PLANES, height, taps], lanes weights_lane words apart
-    tt_run *runs;                 // room for twice the height of a window
+    const uint32_t *weights;      // [TT_PLANES, height, taps], a lane has weights_lane words
+    tt_run *runs;                 // room for 2 * height: height - 1 windows at most lack rows above, so many below
     const tt_channel *channels;
     int8_t *y;                    // the first output of the first channel
     int32_t rows, y0, stride;     // y0: the row of the image that the first row's windows begin at
-    int32_t first_row, end_row;   // of the image in the planes
+    int32_t first_row, end_row;   // of the image that are in the planes
     int32_t height, width, taps;  // of a window; words of a row of taps
-    int32_t stride_width;
-    int32_t weights_lane, pitch;  // bytes of a row in the planes
+    int32_t weights_lane, stride_width;
+    int32_t pitch;                // bytes of a row in the planes
     int32_t y_row, step;          // bytes of a row of y, from an output to the next one of the channel
-    int32_t ties;                 // whether negative outputs matter (tt_ties_matter)
+    int32_t ties;                 // tt_ties_matter
     int32_t count, outputs;
 } tt_strip;
 
-// Where rounding gives negative totals one less than tt_channel's addend, only ties change, and y stays at the zero point
-// or below: t <= 0, so (t + half - 1) >> right and (t + half) >> right are 0 or less. A clamp from the zero point on, that
-// of any ReLU, makes both the same.
+// Whether a negative total needs the one less that tt_channel's addend becomes. Without it (t + half) >> right, with it
+// (t + half - 1) >> right: t <= 0, so both are 0 or less, and both outputs the zero point or less. A clamp that begins
+// there or above, as that of any ReLU, makes them the same.
 static inline int32_t tt_ties_matter(const tt_output *o) { return o->low < o->zero_point; }
 
 // Two words of an asm statement's frame: no register is left for what the sums do not need all the time.
@@ -119,7 +119,7 @@ typedef struct tt_places {
 #define SCALE_WITH_TIES(s) "smmlar %[x1], %[" #s "], %[w0], %[w1]\n\tadd %[" #s "], %[x1], %[" #s "], asr #31\n\t"
 #define SHIFT(s) "asr %[" #s "], %[" #s "], %[x0]\n\t"
 #define SATURATE(s) "ssat %[" #s "], #8, %[" #s "]\n\t"
-#define OUTPUTS(ALL)                                                                                            \
+#define REQUANTIZE(ALL)                                                                                         \
     FROM(w0, w1, scale) FROM(x0, x1, shift)                                                                     \
     "cbz %[x1], 4f\n\t" ALL(SCALE_WITH_TIES)                                                                    \
     "b 5f\n"                                                                                                    \
@@ -132,7 +132,7 @@ typedef struct tt_places {
     "ldr %[s7], %[bias]\n\t" FROM(w0, w1, taps0) ROW(BOTH_TO_BIAS, SECOND_TO_BIAS)                              \
     "add %[x], %[x], %[pitch]\n\t" FROM(w0, w1, taps1) ROW(PAIR, HIGH)                                          \
     "add %[x], %[x], %[pitch]\n\t" FROM(w0, w1, taps2) ROW(PAIR, HIGH)                                          \
-    OUTPUTS(ALL_EIGHT)                                                                                          \
+    REQUANTIZE(ALL_EIGHT)                                                                                          \
     FROM(x0, w0, to) FROM(x1, w1, steps)                                                                        \
     "strb %[s0], [%[x0]]\n\t"                                                                                   \
     "strb %[s1], [%[x0], %[x1]]\n\t"                                                                            \
@@ -158,9 +158,9 @@ typedef struct tt_places {
     "bne 1b"
 #define RUN_EIGHT(ROW)                                                                                                \
     __asm__ volatile(THREE_ROWS(ROW)                                                                                  \
-                     : [x] "+&r"(x), [to] "+m"(to), [rows] "+m"(rows), [x0] "=&r"(x0),                                \
-                       [x1] "=&l"(x1), [w0] "=&r"(w0), [w1] "=&r"(w1), [s0] "=&r"(s0), [s1] "=&r"(s1),                \
-                       [s2] "=&r"(s2), [s3] "=&r"(s3), [s4] "=&r"(s4), [s5] "=&r"(s5), [s6] "=&r"(s6), [s7] "=&r"(s7) \
+                     : [x] "+&r"(x), [to] "+m"(to), [rows] "+m"(rows), [x0] "=&r"(x0), [x1] "=&l"(x1),                \
+                       [w0] "=&r"(w0), [w1] "=&r"(w1), [s0] "=&r"(s0), [s1] "=&r"(s1), [s2] "=&r"(s2),                \
+                       [s3] "=&r"(s3), [s4] "=&r"(s4), [s5] "=&r"(s5), [s6] "=&r"(s6), [s7] "=&r"(s7)                 \
                      : [pitch] "r"(pitch), [taps0] "m"(w[0]), [taps1] "m"(w[1]), [taps2] "m"(w[2]), [bias] "m"(bias), \
                        [scale] "m"(scale), [shift] "m"(shift), [steps] "m"(steps), [again] "m"(again)                 \
                      : "cc", "memory")
@@ -187,8 +187,8 @@ TT_INNER_LOOP static void tt_add_eights(const tt_strip *s) {
     }
 }
 
-// Four outputs at a time, windows of any number of rows, those inside the image. Where fewer than four are wanted, others
-// lie where the last of them will.
+// Four outputs at a time, windows of any number of rows, those in the planes. Where fewer than four are wanted, others
+// lie where the last of them will. It begins at 3, where a run of rows does.
 #define ALL_ROWS(ROW, x_bytes)                                                                                  \
     "b 3f\n"                                                                                                    \
     "1:\t"                                                                                                      \
@@ -197,7 +197,7 @@ TT_INNER_LOOP static void tt_add_eights(const tt_strip *s) {
     "\n2:\t" ROW                                                                                                \
     "add %[x], %[x], %[pitch]\n\t"                                                                              \
     "cmp %[w], %[end]\n\t"                                                                                      \
-    "bne 2b\n\t" OUTPUTS(ALL_FOUR)                                                                              \
+    "bne 2b\n\t" REQUANTIZE(ALL_FOUR)                                                                              \
     FROM(x0, x1, to) FROM(w0, w1, near)                                                                         \
     "strb %[s3], [%[x0], %[x1]]\n\t"                                                                            \
     "strb %[s2], [%[x0], %[w1]]\n\t"                                                                            \
@@ -231,7 +231,7 @@ TT_INNER_LOOP static void tt_add_eights(const tt_strip *s) {
     "bne 1b"
 #define RUN_FOUR(ROW, x_bytes)                                                                                        \
     __asm__ volatile(ALL_ROWS(ROW, x_bytes)                                                                           \
-                     : [to] "+m"(to), [from] "+m"(from), [rows] "+m"(rows), [run] "+m"(run), [w_of] "=m"(w_of),       \
+                     : [to] "+m"(to), [from] "=m"(from), [rows] "+m"(rows), [run] "+m"(run), [w_of] "=m"(w_of),       \
                        [x] "=&r"(x), [w] "=&r"(w), [end] "=&r"(end), [x0] "=&r"(x0), [x1] "=&l"(x1), [x2] "=&r"(x2),  \
                        [w0] "=&r"(w0), [w1] "=&r"(w1), [w2] "=&r"(w2), [s0] "=&r"(s0), [s1] "=&r"(s1),                \
                        [s2] "=&r"(s2), [s3] "=&r"(s3)                                                                 \
@@ -239,6 +239,7 @@ TT_INNER_LOOP static void tt_add_eights(const tt_strip *s) {
                        [shift] "m"(shift), [near] "m"(near), [again] "m"(again)                                       \
                      : "cc", "memory")
 
+// A run for each row of outputs whose windows are partly above or below the planes; one for all others.
 static inline void tt_list_runs(const tt_strip *s) {
     const int32_t row = 4 * s->taps;
     tt_run *run = s->runs;
@@ -259,13 +260,14 @@ TT_INNER_LOOP static void tt_add_fours(const tt_strip *s) {
     const tt_frame near = {tt_min(1, last) * s->step, tt_min(2, last) * s->step};
     const tt_frame again = {all, s->y_row - 4 * all * near.first};
     tt_frame rows = {0, s->stride * pitch - all * s->stride_width * 32}, shift = {0, s->ties};
-    tt_frame_place from, to = {0, last * s->step};
+    tt_frame_place to = {0, last * s->step};
     tt_list_runs(s);
     for (int32_t i = 0; i < TT_PLANES; i++) {
         const tt_channel *c = s->channels + i;
         const tt_frame bias = {c->twice_bias, c->twice_bias}, scale = {c->multiplier, c->addend};
         const tt_places lane = {s->x + 2 * i, s->weights + i * s->weights_lane};
         const tt_run *run = s->runs;
+        tt_frame_place from;
         const uint32_t *w_of;
         uint32_t x, w, end, x0, x1, x2, w0, w1, w2, s0, s1, s2, s3;
         to.at = s->y + i;

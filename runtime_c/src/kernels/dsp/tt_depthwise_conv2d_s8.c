@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // tt_depthwise_conv2d_s8, four channels at a time, in one of three ways:
-// - windows 3, 5 or 7 wide, stride 1 or 2: the image becomes planes of int16, pairs of neighbours are multiplied at once;
-// - other windows, narrow images, too little scratch: the bytes of four channels of a pixel, multiplied where they lie;
+// - windows 3, 5 or 7 wide, stride 1 or 2: the image becomes planes of int16, pairs of neighbours are multiplied;
+// - other windows, one or two columns, too little scratch: bytes of four channels are multiplied where they lie;
 // - what is left, one output after the other.
 #include "tinytrain/kernels/depthwise_conv2d.h"
 #include "tinytrain/dsp.h"
@@ -21,12 +21,12 @@ typedef struct group {
     tt_channel channels[CHANNELS];
     uint32_t *weights;              // planes: [CHANNELS, kernel_height, taps]; else [taps of a window, 2]
     uint32_t *planes;               // [rows of the image, quads, TT_QUAD_WORDS]
-    int32_t quads, at_once;         // of a row; rows of outputs that there is room for
+    int32_t quads, at_once;         // of a row; rows of outputs whose windows there is room for
     tt_row_plan plan;
     tt_strip strip;
 } group;
 
-// A pair of taps of four channels, a word to each lane. Taps are doubled.
+// A pair of taps of four channels, doubled, a word to each lane.
 TT_ALWAYS_INLINE static inline uint32_t *store_taps(uint32_t a, uint32_t b, uint32_t *to, int32_t lane) {
     const uint32_t low = tt_firsts(a, b), high = tt_seconds(a, b);
     to[0] = tt_add_even_pair(tt_even_pair(low), low);
@@ -80,7 +80,8 @@ static void add_windows(tt_strip *s, int32_t width) {
     if (s->outputs > 0) { tt_add_fours(s); }
 }
 
-// As many rows of outputs at a time as there is room for rows of the image.
+// As many rows of outputs at a time as there is room for rows of the image. Windows of three rows see zeros above and
+// below the image: to look at each of their rows would cost more.
 static void in_planes(group *g) {
     const tt_depthwise_conv2d_s8_args *a = g->args;
     const tt_window *win = &a->window;
@@ -101,7 +102,8 @@ static void in_planes(group *g) {
             to = tt_clear_quads(to, (first - y0) * g->quads);
             tt_clear_quads(to + (end - first) * g->quads * TT_QUAD_WORDS, (below - end) * g->quads);
         }
-        tt_pack_rows(&g->plan, a->x + first * x_row + g->channel, x_row, a->x_channels, end - first, zero, minus_zero, to);
+        tt_pack_rows(&g->plan, a->x + first * x_row + g->channel, x_row, a->x_channels, end - first, zero, minus_zero,
+                     to);
         s->x = g->planes, s->y = y;
         add_windows(s, win->y_width);
         y += s->rows * s->y_row;
@@ -194,11 +196,12 @@ TT_INNER_LOOP static void one_by_one(const group *g, int32_t channel, int32_t en
         const tt_patch at = tt_patch_of(win, pixel / win->y_width, pixel % win->y_width);
         for (int32_t c = channel; c < end; c++) {
             const int8_t *x = a->x + (at.y0 * win->x_width + at.x0) * a->x_channels + c / a->channel_multiplier;
+            const int8_t *w = g->block->weights + c - g->block->start;
             int32_t sum = 0;
             for (int32_t ky = at.rows.first; ky < at.rows.last; ky++) {
                 for (int32_t kx = at.columns.first; kx < at.columns.last; kx++) {
                     const int32_t value = x[(ky * win->x_width + kx) * a->x_channels] - a->x_zero_point;
-                    sum += value * g->block->weights[(ky * win->kernel_width + kx) * g->block->count + c - g->block->start];
+                    sum += value * w[(ky * win->kernel_width + kx) * g->block->count];
                 }
             }
             y[c] = tt_output_of(&g->output, sum, c);
@@ -211,33 +214,31 @@ static int rows_inside(const tt_window *win) {
     return win->pad_top < win->kernel_height && (win->y_height - 1) * win->stride_height - win->pad_top < win->x_height;
 }
 
-// Narrow images: where strips of four outputs would be mostly empty, planes do not pay.
-static int fills_strips(const tt_window *win) {
-    const int32_t width = win->y_width;
-    return (width & 3) == 0 || width > 6 || (width > 4 && win->kernel_width > 3);
-}
-
-// Words of scratch, and what they are for. Returns whether there is room for planes.
+// Scratch becomes taps of four channels, runs, rows of planes. Returns whether there is room.
 static int divide(group *g, uint32_t *scratch, int32_t words) {
     const tt_depthwise_conv2d_s8_args *a = g->args;
     const tt_window *win = &a->window;
     const int32_t width = win->kernel_width, height = win->kernel_height, stride = win->stride_width;
     const int32_t outputs = (int32_t)((uint32_t)(win->y_width + OUTPUTS - 1) & ~(OUTPUTS - 1U));
-    const int32_t quads = ((outputs - 1) * stride + width + 3) >> 2, pixels = tt_min(win->x_width, 4 * quads - win->pad_left);
+    const int32_t quads = ((outputs - 1) * stride + width + 3) >> 2;
+    const int32_t pixels = tt_min(win->x_width, 4 * quads - win->pad_left);
     const int32_t taps = stride == 1 ? width - 1 : (width + 1) >> 1, lane = height * taps;
-    const int32_t front = CHANNELS * (lane + 2 * height), rows = (words - front) / (TT_QUAD_WORDS * quads);
+    const int32_t run_words = 2 * height * (int32_t)(sizeof(tt_run) / sizeof(uint32_t));
+    const int32_t rows = (words - CHANNELS * lane - run_words) / (TT_QUAD_WORDS * quads);
+    const int whole = height != 3 && rows >= win->x_height;
     g->weights = scratch;
-    if (stride > 2 || (width != 3 && width != 5 && width != 7) || pixels < 4 || !rows_inside(win) || !fills_strips(win) ||
-        rows < height) {
+    if (stride > 2 || (width != 3 && width != 5 && width != 7) || win->y_width < 3 || pixels < 3 || !rows_inside(win) ||
+        (!whole && rows < height)) {
         return 0;
     }
-    g->planes = scratch + front;
+    g->planes = scratch + CHANNELS * lane + run_words;
     g->quads = quads;
-    g->at_once = height != 3 && rows >= win->x_height ? win->y_height : (rows - height) / win->stride_height + 1;
+    g->at_once = whole ? win->y_height : (rows - height) / win->stride_height + 1;
     g->plan = tt_row_plan_of(win->pad_left, quads, pixels);
-    const tt_strip strip = {.weights = g->weights, .runs = (tt_run *)(void *)(scratch + CHANNELS * lane), .channels = g->channels, .stride = win->stride_height,
-                            .height = height, .width = width, .taps = taps, .stride_width = stride,
-                            .weights_lane = lane, .pitch = quads * 4 * TT_QUAD_WORDS,
+    const tt_strip strip = {.weights = g->weights, .runs = (tt_run *)(void *)(scratch + CHANNELS * lane),
+                            .channels = g->channels, .stride = win->stride_height, .height = height, .width = width,
+                            .taps = taps, .weights_lane = lane, .stride_width = stride,
+                            .pitch = quads * TT_QUAD_WORDS * (int32_t)sizeof(uint32_t),
                             .y_row = win->y_width * a->y_channels, .step = a->y_channels,
                             .ties = tt_ties_matter(&g->output)};
     g->strip = strip;
