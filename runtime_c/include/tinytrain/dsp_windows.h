@@ -21,8 +21,8 @@
 #define LOAD(a, at) "ldr %[" #a "], [%[x], #" #at "]\n\t"
 
 // A window's row of eight outputs, 3 wide, or of four. Taps for stride 1: 0 and 1, 1 and 2, 2 and 3 and so on; for
-// stride 2: 0 and 1, 2 and 3 and so on, the last one alone. BOTH and SECOND are the first to add to a sum: in a window's first
-// row they begin with the bias, which waits in the last sum's register.
+// stride 2: 0 and 1, 2 and 3 and so on, the last one alone. BOTH and SECOND are the first to add to a sum: in the first
+// row of a window they begin with the bias, which waits in the last sum's register.
 #define BOTH_TO_BIAS(s, x, w) ADD("smlad", s, x, w, s7)
 #define SECOND_TO_BIAS(s, x, w) ADD("smlatb", s, x, w, s7)
 #define EIGHT_3(BOTH, SECOND)                                                                                   \
