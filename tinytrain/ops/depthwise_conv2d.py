@@ -167,7 +167,7 @@ class DepthwiseConv2d(Operator):
         quads = -(-columns // EXPANDED_OUTPUTS)
         if kernel[0] == 3:  # its border too
             height = max(height, (y.shape[0] - 1) * strides[0] + kernel[0])
-        expanded = 2 * EXPANDED_CHANNELS * (height * EXPANDED_OUTPUTS * quads + kernel[0] * (2 * kernel[1] + 4))
+        expanded = 2 * EXPANDED_CHANNELS * (height * EXPANDED_OUTPUTS * quads + kernel[0] * (2 * kernel[1] + 5))
         blocks = -(-kernel[0] // 4)
         row = 64 * blocks * ((y.shape[1] - 1) * strides[1] + kernel[1])
         cells = 336 + 272 * -(-kernel[1] * blocks // 4) + row * max(1, min(y.shape[0], MOST_CELL_BYTES // row))

@@ -70,10 +70,14 @@
     LOAD_TWO(x0, x1, 64) LOW(s1, x0, x2) PAIR(s2, x0, w2) LOW(s2, x1, x2) PAIR(s3, x0, w1) PAIR(s3, x1, w2)     \
     LOAD(x0, 96) LOW(s3, x0, x2)
 
-// Rows of outputs whose windows use the same rows of taps: bytes from the first row in the planes to the first one
-// seen, from a lane's taps to the first ones used and to those behind the last. rows: 0 behind the last run.
+// From the window of an output to that of the fourth one after it, for stride 1.
+enum { TT_FOUR_BYTES = TT_QUAD_WORDS * 4 };
+
+// Rows of outputs whose windows use the same rows of taps.
 typedef struct tt_run {
-    int32_t x, taps, end, rows;
+    int32_t x, next;    // bytes from the first row in the planes to the first one seen, from below a window to the next
+    int32_t taps, end;  // bytes from a lane's taps to the first ones used, to those behind the last
+    int32_t rows;       // 0: there are no more runs
 } tt_run;
 
 // Rows of outputs of four channels, `count` times eight or four side by side, or fewer than four.
@@ -103,11 +107,6 @@ typedef struct tt_frame {
     int32_t first, second;
 } tt_frame;
 
-typedef struct tt_frame_place {
-    const void *at;
-    int32_t value;
-} tt_frame_place;
-
 typedef struct tt_places {
     const void *first, *second;
 } tt_places;
@@ -126,6 +125,16 @@ typedef struct tt_places {
     "4:\t" ALL(SCALE)                                                                                           \
     "5:\t" ALL(SHIFT) ALL(SATURATE)
 
+#define NEXT_ROW_OF_OUTPUTS                                                                                     \
+    FROM(s0, s1, again) FROM(w0, w1, rows)                                                                      \
+    "add %[x0], %[x0], %[s0]\n\t"                                                                               \
+    "add %[x1], %[x1], %[s1]\n\t"                                                                               \
+    "strd %[x0], %[x1], %[to]\n\t"                                                                              \
+    "add %[x], %[x], %[w1]\n\t"                                                                                 \
+    "subs %[w0], %[w0], #1\n\t"                                                                                 \
+    "str %[w0], %[rows]\n\t"                                                                                    \
+    "bne 1b\n"
+
 // Eight outputs at a time, windows of three rows that are all in the planes.
 #define THREE_ROWS(ROW)                                                                                         \
     "1:\t"                                                                                                      \
@@ -133,29 +142,22 @@ typedef struct tt_places {
     "add %[x], %[x], %[pitch]\n\t" FROM(w0, w1, taps1) ROW(PAIR, HIGH)                                          \
     "add %[x], %[x], %[pitch]\n\t" FROM(w0, w1, taps2) ROW(PAIR, HIGH)                                          \
     REQUANTIZE(ALL_EIGHT)                                                                                          \
-    FROM(x0, w0, to) FROM(x1, w1, steps)                                                                        \
+    FROM(x0, x1, to) FROM(w0, w1, steps)                                                                        \
     "strb %[s0], [%[x0]]\n\t"                                                                                   \
-    "strb %[s1], [%[x0], %[x1]]\n\t"                                                                            \
-    "strb %[s2], [%[x0], %[x1], lsl #1]\n\t"                                                                    \
-    "strb %[s4], [%[x0], %[x1], lsl #2]\n\t"                                                                    \
-    "add %[s0], %[x0], %[x1]\n\t"                                                                               \
-    "strb %[s3], [%[s0], %[x1], lsl #1]\n\t"                                                                    \
-    "strb %[s5], [%[s0], %[x1], lsl #2]\n\t"                                                                    \
-    "add %[s0], %[s0], %[x1], lsl #2\n\t"                                                                       \
-    "strb %[s6], [%[s0], %[x1]]\n\t"                                                                            \
-    "strb %[s7], [%[s0], %[x1], lsl #1]\n\t"                                                                    \
-    "add %[x0], %[x0], %[x1], lsl #3\n\t"                                                                       \
+    "strb %[s1], [%[x0], %[w0]]\n\t"                                                                            \
+    "strb %[s2], [%[x0], %[w0], lsl #1]\n\t"                                                                    \
+    "strb %[s4], [%[x0], %[w0], lsl #2]\n\t"                                                                    \
+    "add %[s0], %[x0], %[w0]\n\t"                                                                               \
+    "strb %[s3], [%[s0], %[w0], lsl #1]\n\t"                                                                    \
+    "strb %[s5], [%[s0], %[w0], lsl #2]\n\t"                                                                    \
+    "add %[s0], %[s0], %[w0], lsl #2\n\t"                                                                       \
+    "strb %[s6], [%[s0], %[w0]]\n\t"                                                                            \
+    "strb %[s7], [%[s0], %[w0], lsl #1]\n\t"                                                                    \
+    "add %[x0], %[x0], %[w0], lsl #3\n\t"                                                                       \
     "str %[x0], %[to]\n\t"                                                                                      \
     "add %[x], %[x], %[w1]\n\t"                                                                                 \
-    "cmp %[x0], %[w0]\n\t"                                                                                      \
-    "bne 1b\n\t" FROM(s0, s1, again) FROM(w1, x1, rows)                                                         \
-    "add %[x0], %[x0], %[s0]\n\t"                                                                               \
-    "add %[w0], %[w0], %[s1]\n\t"                                                                               \
-    "strd %[x0], %[w0], %[to]\n\t"                                                                              \
-    "add %[x], %[x], %[x1]\n\t"                                                                                 \
-    "subs %[w1], %[w1], #1\n\t"                                                                                 \
-    "str %[w1], %[rows]\n\t"                                                                                    \
-    "bne 1b"
+    "cmp %[x0], %[x1]\n\t"                                                                                      \
+    "bne 1b\n\t" NEXT_ROW_OF_OUTPUTS
 #define RUN_EIGHT(ROW)                                                                                                \
     __asm__ volatile(THREE_ROWS(ROW)                                                                                  \
                      : [x] "+&r"(x), [to] "+m"(to), [rows] "+m"(rows), [x0] "=&r"(x0), [x1] "=&l"(x1),                \
@@ -166,7 +168,8 @@ typedef struct tt_places {
                      : "cc", "memory")
 
 TT_INNER_LOOP static void tt_add_eights(const tt_strip *s) {
-    const int32_t pitch = s->pitch, step = s->step, x_bytes = s->stride_width * 64, row = 8 * s->count * step;
+    const int32_t pitch = s->pitch, step = s->step, row = 8 * s->count * step;
+    const int32_t x_bytes = s->stride_width * 2 * TT_FOUR_BYTES;
     const tt_frame steps = {step, x_bytes - 2 * pitch}, again = {s->y_row - row, s->y_row};
     tt_frame rows = {0, s->stride * pitch - s->count * x_bytes}, shift = {0, s->ties};
     for (int32_t lane = 0; lane < TT_PLANES; lane++) {
@@ -189,49 +192,41 @@ TT_INNER_LOOP static void tt_add_eights(const tt_strip *s) {
 
 // Four outputs at a time, windows of any number of rows, those in the planes. Where fewer than four are wanted, others
 // lie where the last of them will. It begins at 3, where a run of rows does.
-#define ALL_ROWS(ROW, x_bytes)                                                                                  \
+#define ALL_ROWS(ROW)                                                                                           \
     "b 3f\n"                                                                                                    \
     "1:\t"                                                                                                      \
-    "ldr %[x], %[from]\n\t"                                                                                     \
     "ldr %[w], %[w_of]\n\t" FROM(s0, s1, bias) FROM(s2, s3, bias)                                               \
     "\n2:\t" ROW                                                                                                \
     "add %[x], %[x], %[pitch]\n\t"                                                                              \
     "cmp %[w], %[end]\n\t"                                                                                      \
-    "bne 2b\n\t" REQUANTIZE(ALL_FOUR)                                                                              \
-    FROM(x0, x1, to) FROM(w0, w1, near)                                                                         \
-    "strb %[s3], [%[x0], %[x1]]\n\t"                                                                            \
+    "bne 2b\n\t" REQUANTIZE(ALL_FOUR)                                                                           \
+    FROM(x0, x1, to) FROM(w0, w1, near) FROM(x2, w2, moves)                                                     \
+    "strb %[s3], [%[x0], %[w2]]\n\t"                                                                            \
     "strb %[s2], [%[x0], %[w1]]\n\t"                                                                            \
     "strb %[s1], [%[x0], %[w0]]\n\t"                                                                            \
     "strb %[s0], [%[x0]]\n\t"                                                                                   \
     "add %[x0], %[x0], %[w0], lsl #2\n\t"                                                                       \
-    "str %[x0], %[to]\n\t" FROM(x1, w0, from)                                                                   \
-    "add %[x1], %[x1], #" #x_bytes "\n\t"                                                                       \
-    "subs %[w0], %[w0], #1\n\t"                                                                                 \
-    "strd %[x1], %[w0], %[from]\n\t"                                                                            \
-    "bne 1b\n\t" FROM(w0, w1, rows) FROM(s0, s1, again)                                                         \
-    "add %[x1], %[x1], %[w1]\n\t"                                                                               \
-    "strd %[x1], %[s0], %[from]\n\t"                                                                            \
-    "add %[x0], %[x0], %[s1]\n\t"                                                                               \
     "str %[x0], %[to]\n\t"                                                                                      \
-    "subs %[w0], %[w0], #1\n\t"                                                                                 \
-    "str %[w0], %[rows]\n\t"                                                                                    \
-    "bne 1b\n"                                                                                                  \
+    "add %[x], %[x], %[x2]\n\t"                                                                                 \
+    "cmp %[x0], %[x1]\n\t"                                                                                      \
+    "bne 1b\n\t" NEXT_ROW_OF_OUTPUTS                                                                            \
     "3:\t"                                                                                                      \
-    "ldr %[x], %[run]\n\t"                                                                                      \
-    "ldrd %[x0], %[x1], [%[x]], #8\n\t"                                                                         \
-    "ldrd %[w0], %[w1], [%[x]], #8\n\t"                                                                         \
-    "str %[x], %[run]\n\t" FROM(s0, s1, again) FROM(s2, s3, lane)                                               \
-    "add %[x0], %[x0], %[s2]\n\t"                                                                               \
-    "strd %[x0], %[s0], %[from]\n\t"                                                                            \
-    "add %[x1], %[x1], %[s3]\n\t"                                                                               \
-    "str %[x1], %[w_of]\n\t"                                                                                    \
-    "add %[end], %[w0], %[s3]\n\t"                                                                              \
+    "ldr %[w], %[run]\n\t"                                                                                      \
+    "ldrd %[x], %[x2], [%[w]], #8\n\t"                                                                          \
+    "ldrd %[w0], %[end], [%[w]], #8\n\t"                                                                        \
+    "ldr %[w1], [%[w]], #4\n\t"                                                                                 \
+    "str %[w], %[run]\n\t" FROM(s0, s1, lane)                                                                   \
+    "str %[x2], %[moves]\n\t"                                                                                   \
+    "add %[x], %[x], %[s0]\n\t"                                                                                 \
+    "add %[w0], %[w0], %[s1]\n\t"                                                                               \
+    "str %[w0], %[w_of]\n\t"                                                                                    \
+    "add %[end], %[end], %[s1]\n\t"                                                                             \
     "str %[w1], %[rows]\n\t"                                                                                    \
     "cmp %[w1], #0\n\t"                                                                                         \
     "bne 1b"
-#define RUN_FOUR(ROW, x_bytes)                                                                                        \
-    __asm__ volatile(ALL_ROWS(ROW, x_bytes)                                                                           \
-                     : [to] "+m"(to), [from] "=m"(from), [rows] "+m"(rows), [run] "+m"(run), [w_of] "=m"(w_of),       \
+#define RUN_FOUR(ROW)                                                                                                 \
+    __asm__ volatile(ALL_ROWS(ROW)                                                                                    \
+                     : [to] "+m"(to), [moves] "+m"(moves), [rows] "+m"(rows), [run] "+m"(run), [w_of] "=m"(w_of),     \
                        [x] "=&r"(x), [w] "=&r"(w), [end] "=&r"(end), [x0] "=&r"(x0), [x1] "=&l"(x1), [x2] "=&r"(x2),  \
                        [w0] "=&r"(w0), [w1] "=&r"(w1), [w2] "=&r"(w2), [s0] "=&r"(s0), [s1] "=&r"(s1),                \
                        [s2] "=&r"(s2), [s3] "=&r"(s3)                                                                 \
@@ -246,9 +241,11 @@ static inline void tt_list_runs(const tt_strip *s) {
     int32_t y0 = s->y0 - s->first_row;
     for (int32_t left = s->rows; left > 0; left -= run->rows, run++) {
         const int32_t first = tt_max(0, -y0), rows_below = s->end_row - s->first_row - y0;
+        const int32_t last = tt_min(s->height, rows_below);
         run->x = (y0 + first) * s->pitch;
         run->taps = first * row;
-        run->end = tt_min(s->height, rows_below) * row;
+        run->end = last * row;
+        run->next = s->stride_width * TT_FOUR_BYTES - (last - first) * s->pitch;
         run->rows = first > 0 || rows_below < s->height ? 1 : tt_min(left, (rows_below - s->height) / s->stride + 1);
         y0 += run->rows * s->stride;
     }
@@ -257,28 +254,26 @@ static inline void tt_list_runs(const tt_strip *s) {
 
 TT_INNER_LOOP static void tt_add_fours(const tt_strip *s) {
     const int32_t pitch = s->pitch, all = s->count, last = s->outputs - 1, kind = s->width + 8 * s->stride_width;
+    const int32_t x_bytes = s->stride_width * TT_FOUR_BYTES, row = 4 * all * tt_min(1, last) * s->step;
     const tt_frame near = {tt_min(1, last) * s->step, tt_min(2, last) * s->step};
-    const tt_frame again = {all, s->y_row - 4 * all * near.first};
-    tt_frame rows = {0, s->stride * pitch - all * s->stride_width * 32}, shift = {0, s->ties};
-    tt_frame_place to = {0, last * s->step};
-    tt_list_runs(s);
+    const tt_frame again = {s->y_row - row, s->y_row};
+    tt_frame rows = {0, s->stride * pitch - all * x_bytes}, moves = {0, last * s->step}, shift = {0, s->ties};
     for (int32_t i = 0; i < TT_PLANES; i++) {
         const tt_channel *c = s->channels + i;
         const tt_frame bias = {c->twice_bias, c->twice_bias}, scale = {c->multiplier, c->addend};
         const tt_places lane = {s->x + 2 * i, s->weights + i * s->weights_lane};
         const tt_run *run = s->runs;
-        tt_frame_place from;
+        tt_places to = {s->y + i, s->y + i + row};
         const uint32_t *w_of;
         uint32_t x, w, end, x0, x1, x2, w0, w1, w2, s0, s1, s2, s3;
-        to.at = s->y + i;
         shift.first = c->right;
         switch (kind) {
-            case 3 + 8: RUN_FOUR(FOUR_3, 32); break;
-            case 5 + 8: RUN_FOUR(FOUR_5, 32); break;
-            case 7 + 8: RUN_FOUR(FOUR_7, 32); break;
-            case 3 + 16: RUN_FOUR(FOUR_3_BY_2, 64); break;
-            case 5 + 16: RUN_FOUR(FOUR_5_BY_2, 64); break;
-            default: RUN_FOUR(FOUR_7_BY_2, 64); break;
+            case 3 + 8: RUN_FOUR(FOUR_3); break;
+            case 5 + 8: RUN_FOUR(FOUR_5); break;
+            case 7 + 8: RUN_FOUR(FOUR_7); break;
+            case 3 + 16: RUN_FOUR(FOUR_3_BY_2); break;
+            case 5 + 16: RUN_FOUR(FOUR_5_BY_2); break;
+            default: RUN_FOUR(FOUR_7_BY_2); break;
         }
     }
 }

@@ -22,6 +22,7 @@ typedef struct group {
     uint32_t *weights;              // planes: [CHANNELS, kernel_height, taps]; else [taps of a window, 2]
     uint32_t *planes;               // [rows of the image, quads, TT_QUAD_WORDS]
     int32_t quads, at_once;         // of a row; rows of outputs whose windows there is room for
+    int32_t listed;                 // where windows begin in the first one of the rows whose runs are listed
     tt_row_plan plan;
     tt_strip strip;
 } group;
@@ -105,6 +106,10 @@ static void in_planes(group *g) {
         tt_pack_rows(&g->plan, a->x + first * x_row + g->channel, x_row, a->x_channels, end - first, zero, minus_zero,
                      to);
         s->x = g->planes, s->y = y;
+        if (g->listed != y0) {  // once, where all rows are in the planes
+            g->listed = y0;
+            tt_list_runs(s);
+        }
         add_windows(s, win->y_width);
         y += s->rows * s->y_row;
         s->y0 = next;
@@ -233,6 +238,7 @@ static int divide(group *g, uint32_t *scratch, int32_t words) {
     }
     g->planes = scratch + CHANNELS * lane + run_words;
     g->quads = quads;
+    g->listed = INT32_MAX;
     g->at_once = whole ? win->y_height : (rows - height) / win->stride_height + 1;
     g->plan = tt_row_plan_of(win->pad_left, quads, pixels);
     const tt_strip strip = {.weights = g->weights, .runs = (tt_run *)(void *)(scratch + CHANNELS * lane),
