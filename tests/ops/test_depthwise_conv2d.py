@@ -100,10 +100,13 @@ strips = cases(
 )
 
 
-@given(strips, rooms)
+clamps = st.sampled_from([(-128, 127), (5, 127), (5, 60), (-20, 120)])  # from the zero point on: a ReLU
+
+
+@given(strips, rooms, clamps)
 @settings(max_examples=120, deadline=None)
-def test_rows_of_many_outputs_equal_oracle(case, extra):
-    graph, sample = build(case)
+def test_rows_of_many_outputs_equal_oracle(case, extra, clamp):
+    graph, sample = build(case, clamp=clamp)
     with room("depthwise_conv2d", extra):
         assert_machines_equal_oracle(graph, {"x": sample})
 

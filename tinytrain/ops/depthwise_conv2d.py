@@ -163,8 +163,11 @@ class DepthwiseConv2d(Operator):
         """
         kernel, strides = windows.kernel_of(graph, node, node.inputs[2]), windows.strides_of(node)
         height, y = graph[node.inputs[0]].shape[0], graph.outs(node)[0]
-        columns = (-(-y.shape[1] // EXPANDED_OUTPUTS) * EXPANDED_OUTPUTS - 1) * strides[1] + kernel[1] + 1
-        expanded = 2 * EXPANDED_CHANNELS * (height * columns + kernel[0] * 2 * kernel[1])
+        columns = (-(-y.shape[1] // EXPANDED_OUTPUTS) * EXPANDED_OUTPUTS - 1) * strides[1] + kernel[1]
+        quads = -(-columns // EXPANDED_OUTPUTS)
+        if kernel[0] == 3:  # its border too
+            height = max(height, (y.shape[0] - 1) * strides[0] + kernel[0])
+        expanded = 2 * EXPANDED_CHANNELS * (height * EXPANDED_OUTPUTS * quads + kernel[0] * (2 * kernel[1] + 5))
         blocks = -(-kernel[0] // 4)
         row = 64 * blocks * ((y.shape[1] - 1) * strides[1] + kernel[1])
         cells = 336 + 272 * -(-kernel[1] * blocks // 4) + row * max(1, min(y.shape[0], MOST_CELL_BYTES // row))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // tt_depthwise_conv2d_s8, four channels at a time, in one of three ways:
-// - windows 3, 5 or 7 wide, stride 1 or 2: the image becomes planes of int16, pairs of neighbours are multiplied at once;
-// - other windows, narrow images, too little scratch: the bytes of four channels of a pixel, multiplied where they lie;
+// - windows 3, 5 or 7 wide, stride 1 or 2: the image becomes planes of int16, pairs of neighbours are multiplied;
+// - other windows, one or two columns, too little scratch: bytes of four channels are multiplied where they lie;
 // - what is left, one output after the other.
 #include "tinytrain/kernels/depthwise_conv2d.h"
 #include "tinytrain/dsp.h"
@@ -20,79 +20,99 @@ typedef struct group {
     int32_t channel;                // first of the outputs
     tt_channel channels[CHANNELS];
     uint32_t *weights;              // planes: [CHANNELS, kernel_height, taps]; else [taps of a window, 2]
-    int32_t taps;                   // pairs of taps in a row of a window
-    uint32_t *planes;               // [CHANNELS, rows, pitch]
-    int32_t pitch, most_rows;       // words of a row; rows that there is room for
-    int32_t first_row;              // of the image in the planes
-    int32_t oy, rows;               // of outputs
+    uint32_t *planes;               // [rows of the image, quads, TT_QUAD_WORDS]
+    int32_t quads, at_once;         // of a row; rows of outputs whose windows there is room for
+    int32_t listed;                 // where windows begin in the first one of the rows whose runs are listed
+    tt_row_plan plan;
+    tt_strip strip;
 } group;
+
+// A pair of taps of four channels, doubled, a word to each lane.
+TT_ALWAYS_INLINE static inline uint32_t *store_taps(uint32_t a, uint32_t b, uint32_t *to, int32_t lane) {
+    const uint32_t low = tt_firsts(a, b), high = tt_seconds(a, b);
+    to[0] = tt_add_even_pair(tt_even_pair(low), low);
+    to[lane] = tt_add_odd_pair(tt_odd_pair(low), low);
+    to[2 * lane] = tt_add_even_pair(tt_even_pair(high), high);
+    to[3 * lane] = tt_add_odd_pair(tt_odd_pair(high), high);
+    return to + 1;
+}
 
 // All neighbouring taps for stride 1, every other pair of them for stride 2.
 static void pack_weights(const group *g) {
-    const tt_window *win = &g->args->window;
-    const int32_t count = g->block->count, plane = win->kernel_height * g->taps, stride = win->stride_width;
+    const int32_t count = g->block->count, lane = g->strip.weights_lane, taps = g->strip.taps;
     const int8_t *w = g->block->weights + (g->channel - g->block->start);
     uint32_t *to = g->weights;
-    for (int32_t ky = 0; ky < win->kernel_height; ky++) {
-        uint32_t bytes = tt_load_bytes(w), even = tt_even_pair(bytes), odd = tt_odd_pair(bytes);
-        for (int32_t kx = 1; kx < win->kernel_width; kx++) {
-            w += count;
-            bytes = tt_load_bytes(w);
-            const uint32_t next_even = tt_even_pair(bytes), next_odd = tt_odd_pair(bytes);
-            if (stride == 1 || (kx & 1) != 0) { tt_store_planes(even, odd, next_even, next_odd, to++, plane); }
-            even = next_even;
-            odd = next_odd;
+    for (int32_t rows = g->strip.height; rows > 0; rows--, w += count) {
+        uint32_t bytes = tt_load_bytes(w);
+        if (g->strip.stride_width == 1) {
+            for (const uint32_t *end = to + taps; to != end;) {
+                const uint32_t last = bytes;
+                w += count;
+                bytes = tt_load_bytes(w);
+                to = store_taps(last, bytes, to, lane);
+            }
+        } else {
+            for (const uint32_t *end = to + taps - 1; to != end; w += 2 * count) {
+                to = store_taps(bytes, tt_load_bytes(w + count), to, lane);
+                bytes = tt_load_bytes(w + 2 * count);
+            }
+            to = store_taps(bytes, 0, to, lane);
         }
-        if (stride == 2) { tt_store_planes(even, odd, 0, 0, to++, plane); }
-        w += count;
     }
 }
 
-// Outputs of the rows in the planes up to row `end` of the image: eight at a time, then four, then what is left.
-static void add_windows(const group *g, int32_t y0, int32_t end) {
-    const tt_depthwise_conv2d_s8_args *a = g->args;
-    const tt_window *win = &a->window;
-    const int32_t width = win->y_width, stride = win->stride_width, step = a->y_channels, y_row = width * step;
-    const int32_t taps = win->kernel_width, height = win->kernel_height, pitch = (int32_t)sizeof(uint32_t) * g->pitch;
-    const int32_t eights = taps == 3 && height == 3 && win->x_height >= 3 ? (int32_t)((uint32_t)width >> 3) : 0;
-    const int32_t fours = (int32_t)((uint32_t)width >> 2) - 2 * eights;
-    tt_strip s = {g->planes, g->weights, g->channels, a->y + g->oy * y_row + g->channel, g->rows, y0,
-                  win->stride_height, g->first_row, end, height, g->taps, (end - g->first_row) * pitch, pitch,
-                  pitch * win->stride_height, y_row, step, eights, 8};
+// Outputs of the strip's rows: eight at a time, then four, then what is left.
+static void add_windows(tt_strip *s, int32_t width) {
+    const int32_t eights = s->width == 3 && s->height == 3 ? width >> 3 : 0;
+    const int32_t fours = (width >> 2) - 2 * eights, quad = TT_QUAD_WORDS * s->stride_width;
     if (eights > 0) {
-        tt_add_strip(&s, taps, stride);
-        s.x += eights * 4 * stride;
-        s.y += eights * 8 * step;
+        s->count = eights;
+        tt_add_eights(s);
+        s->x += 2 * eights * quad;
+        s->y += 8 * eights * s->step;
     }
-    s.count = fours, s.outputs = 4;
     if (fours > 0) {
-        tt_add_strip(&s, taps, stride);
-        s.x += fours * 2 * stride;
-        s.y += fours * 4 * step;
+        s->count = fours, s->outputs = 4;
+        tt_add_fours(s);
+        s->x += fours * quad;
+        s->y += 4 * fours * s->step;
     }
-    s.count = 1, s.outputs = width & 3;
-    if (s.outputs > 0) { tt_add_strip(&s, taps, stride); }
+    s->count = 1, s->outputs = width & 3;
+    if (s->outputs > 0) { tt_add_fours(s); }
 }
 
-// As many rows of outputs at a time as there is room for rows of the image.
+// As many rows of outputs at a time as there is room for rows of the image. Windows of three rows see zeros above and
+// below the image: to look at each of their rows would cost more.
 static void in_planes(group *g) {
     const tt_depthwise_conv2d_s8_args *a = g->args;
     const tt_window *win = &a->window;
-    const tt_row_plan plan = tt_row_plan_of(win->pad_left, g->pitch, win->x_width);
-    const uint32_t minus_zero = tt_pair_of(-a->x_zero_point);
-    const int32_t at_once = g->most_rows >= win->x_height
-                                ? win->y_height
-                                : (g->most_rows - win->kernel_height) / win->stride_height + 1;
-    const int32_t x_row = win->x_width * a->x_channels;
+    tt_strip *s = &g->strip;
+    const uint32_t zero = (uint32_t)(a->x_zero_point & 0xFF) * 0x01010101U, minus_zero = tt_pair_of(-a->x_zero_point);
+    const int32_t x_row = win->x_width * a->x_channels, stride = s->stride, height = s->height;
+    int8_t *y = a->y + g->channel;
     pack_weights(g);
-    for (g->oy = 0; g->oy < win->y_height; g->oy += g->rows) {
-        g->rows = tt_min(at_once, win->y_height - g->oy);
-        const int32_t y0 = g->oy * win->stride_height - win->pad_top;
-        const int32_t end = tt_min(y0 + (g->rows - 1) * win->stride_height + win->kernel_height, win->x_height);
-        g->first_row = tt_max(y0, 0);
-        tt_pack_rows(&plan, a->x + g->first_row * x_row + g->channel, x_row, a->x_channels, end - g->first_row,
-                     minus_zero, g->planes, (end - g->first_row) * g->pitch);
-        add_windows(g, y0, end);
+    s->y0 = -win->pad_top;
+    for (int32_t left = win->y_height; left > 0; left -= s->rows) {
+        s->rows = tt_min(g->at_once, left);
+        const int32_t y0 = s->y0, next = y0 + s->rows * stride, below = next - stride + height;
+        const int32_t first = tt_max(y0, 0), end = tt_min(below, win->x_height);
+        uint32_t *to = g->planes;
+        s->first_row = first, s->end_row = end;
+        if (height == 3) {
+            s->first_row = y0, s->end_row = below;
+            to = tt_clear_quads(to, (first - y0) * g->quads);
+            tt_clear_quads(to + (end - first) * g->quads * TT_QUAD_WORDS, (below - end) * g->quads);
+        }
+        tt_pack_rows(&g->plan, a->x + first * x_row + g->channel, x_row, a->x_channels, end - first, zero, minus_zero,
+                     to);
+        s->x = g->planes, s->y = y;
+        if (g->listed != y0) {  // once, where all rows are in the planes
+            g->listed = y0;
+            tt_list_runs(s);
+        }
+        add_windows(s, win->y_width);
+        y += s->rows * s->y_row;
+        s->y0 = next;
     }
 }
 
@@ -181,11 +201,12 @@ TT_INNER_LOOP static void one_by_one(const group *g, int32_t channel, int32_t en
         const tt_patch at = tt_patch_of(win, pixel / win->y_width, pixel % win->y_width);
         for (int32_t c = channel; c < end; c++) {
             const int8_t *x = a->x + (at.y0 * win->x_width + at.x0) * a->x_channels + c / a->channel_multiplier;
+            const int8_t *w = g->block->weights + c - g->block->start;
             int32_t sum = 0;
             for (int32_t ky = at.rows.first; ky < at.rows.last; ky++) {
                 for (int32_t kx = at.columns.first; kx < at.columns.last; kx++) {
                     const int32_t value = x[(ky * win->x_width + kx) * a->x_channels] - a->x_zero_point;
-                    sum += value * g->block->weights[(ky * win->kernel_width + kx) * g->block->count + c - g->block->start];
+                    sum += value * w[(ky * win->kernel_width + kx) * g->block->count];
                 }
             }
             y[c] = tt_output_of(&g->output, sum, c);
@@ -198,24 +219,36 @@ static int rows_inside(const tt_window *win) {
     return win->pad_top < win->kernel_height && (win->y_height - 1) * win->stride_height - win->pad_top < win->x_height;
 }
 
-// Narrow images: where strips of four outputs would be mostly empty, planes do not pay.
-static int fills_strips(const tt_window *win) {
-    const int32_t width = win->y_width;
-    return (width & 3) == 0 || width > 6 || (width > 4 && win->kernel_width > 3);
-}
-
-// Words of scratch, and what they are for. Returns whether there is room for planes.
+// Scratch becomes taps of four channels, runs, rows of planes. Returns whether there is room.
 static int divide(group *g, uint32_t *scratch, int32_t words) {
-    const tt_window *win = &g->args->window;
-    const int32_t width = win->kernel_width, stride = win->stride_width;
+    const tt_depthwise_conv2d_s8_args *a = g->args;
+    const tt_window *win = &a->window;
+    const int32_t width = win->kernel_width, height = win->kernel_height, stride = win->stride_width;
     const int32_t outputs = (int32_t)((uint32_t)(win->y_width + OUTPUTS - 1) & ~(OUTPUTS - 1U));
-    g->taps = stride == 1 ? width - 1 : (width + 1) >> 1;
-    g->pitch = ((outputs - 1) * stride + width + 1) >> 1;
+    const int32_t quads = ((outputs - 1) * stride + width + 3) >> 2;
+    const int32_t pixels = tt_min(win->x_width, 4 * quads - win->pad_left);
+    const int32_t taps = stride == 1 ? width - 1 : (width + 1) >> 1, lane = height * taps;
+    const int32_t run_words = 2 * height * (int32_t)(sizeof(tt_run) / sizeof(uint32_t));
+    const int32_t rows = (words - CHANNELS * lane - run_words) / (TT_QUAD_WORDS * quads);
+    const int whole = height != 3 && rows >= win->x_height;
     g->weights = scratch;
-    g->planes = scratch + CHANNELS * win->kernel_height * g->taps;
-    g->most_rows = (words / CHANNELS - win->kernel_height * g->taps) / g->pitch;
-    return g->most_rows >= tt_min(win->x_height, win->kernel_height + win->stride_height) && stride <= 2 &&
-           (width == 3 || width == 5 || width == 7) && rows_inside(win);
+    if (stride > 2 || (width != 3 && width != 5 && width != 7) || win->y_width < 3 || pixels < 3 || !rows_inside(win) ||
+        (!whole && rows < height)) {
+        return 0;
+    }
+    g->planes = scratch + CHANNELS * lane + run_words;
+    g->quads = quads;
+    g->listed = INT32_MAX;
+    g->at_once = whole ? win->y_height : (rows - height) / win->stride_height + 1;
+    g->plan = tt_row_plan_of(win->pad_left, quads, pixels);
+    const tt_strip strip = {.weights = g->weights, .runs = (tt_run *)(void *)(scratch + CHANNELS * lane),
+                            .channels = g->channels, .stride = win->stride_height, .height = height, .width = width,
+                            .taps = taps, .weights_lane = lane, .stride_width = stride,
+                            .pitch = quads * TT_QUAD_WORDS * (int32_t)sizeof(uint32_t),
+                            .y_row = win->y_width * a->y_channels, .step = a->y_channels,
+                            .ties = tt_ties_matter(&g->output)};
+    g->strip = strip;
+    return 1;
 }
 
 void tt_depthwise_conv2d_s8(const void *args) {
@@ -225,9 +258,9 @@ void tt_depthwise_conv2d_s8(const void *args) {
     uint32_t local[LOCAL_WORDS];
     const int small = a->scratch_bytes < (int32_t)sizeof local;
     const int32_t words = small ? LOCAL_WORDS : a->scratch_bytes / 4;
-    group g = {a, {a->bias, a->multiplier, a->shift, a->y_zero_point, a->clamp_low, a->clamp_high, a->single_rounding},
-               0, 0, {{0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}}, 0, 0, 0, 0, 0, 0, 0, 0};
-    const int planes = divide(&g, small ? local : a->scratch, words) && fills_strips(win);
+    group g = {.args = a, .output = {a->bias, a->multiplier, a->shift, a->y_zero_point, a->clamp_low, a->clamp_high,
+                                     a->single_rounding}};
+    const int planes = divide(&g, small ? local : a->scratch, words);
     for (int32_t i = 0; i < a->block_count; i++) {
         g.block = &a->blocks[i];
         const int32_t end = g.block->start + g.block->count;
