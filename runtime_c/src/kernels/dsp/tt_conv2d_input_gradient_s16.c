@@ -233,8 +233,6 @@ TT_INNER_LOOP static void sum_quads(work *w, const uint32_t *weights, int32_t pa
                              (int16_t *)w->args->gx + ci, w->scale, w->watch.minus_square};
     while (narrow && product.rows < product.rows_end) {
         if (tt_multiply(&product) >= 0) {
-            tt_product_of again = {.rows = product.rows - quad, .columns = weights, .pairs = pairs, .sums = sums};
-            tt_multiply(&again);
             tt_watch_sums(&w->watch, sums, TT_DOT_SUMS, w->rounding.right);
             product.minus_square = w->watch.minus_square;
         }
