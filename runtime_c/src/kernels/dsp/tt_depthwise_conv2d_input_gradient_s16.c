@@ -26,7 +26,6 @@ typedef struct work {
     int32_t half;          // pairs that begin at even places of a row, and at odd ones
     uint32_t *gradients;   // [y_height][even, odd places][half][LANES], place p: pixels p - left and p - left + 1
     uint32_t *weights;     // [taps of y, last first][pairs of taps of x, last first][LANES]
-    int32_t scales[LANES]; // factors << (32 - right): a product's rounded high word is the mantissa
     axis y, x;
 } work;
 
@@ -80,134 +79,201 @@ TT_INNER_LOOP static void pack_gradients(const work *w, int32_t channel) {
     }
 }
 
+// The pairs (first, second) of four channels' weights.
+TT_ALWAYS_INLINE static inline void pack_taps(uint32_t **out, uint32_t first, uint32_t second) {
+    __asm__ volatile(
+        "pkhbt  r1, %[first], %[second], lsl #16\n\t"
+        "pkhtb  r3, %[second], %[first], asr #16\n\t"
+        "sxtb16 r0, r1\n\t"
+        "sxtb16 r1, r1, ror #8\n\t"
+        "sxtb16 r2, r3\n\t"
+        "sxtb16 r3, r3, ror #8\n\t"
+        "stm    %[out]!, {r0, r1, r2, r3}\n\t"
+        : [out] "+r"(*out)
+        : [first] "r"(first), [second] "r"(second)
+        : "r0", "r1", "r2", "r3", "memory");
+}
+
 // Weights of four channels, those of the block's from c on.
 TT_INNER_LOOP static void pack_weights(const work *w, const tt_depthwise_block *block, int32_t c) {
     const tt_window *win = &w->args->window;
-    const int32_t tap_step = win->stride_width * block->count, pairs = tap_pairs(&w->x), odd = w->x.taps & 1;
+    const int32_t tap_step = win->stride_width * block->count;
     const int32_t row_step = win->stride_height * win->kernel_width * block->count;
-    const int32_t row = w->y.tap * win->kernel_width + w->x.tap;
-    const int8_t *last = block->weights + row * block->count + c + (w->y.taps - 1) * row_step + (2 * pairs - 1) * tap_step;
+    const int32_t first = (w->y.tap * win->kernel_width + w->x.tap) * block->count + c;
+    const int8_t *end = block->weights + first + (w->y.taps - 1) * row_step + w->x.taps * tap_step;
     uint32_t *out = w->weights;
-    for (int32_t ty = 0; ty < w->y.taps; ty++, last -= row_step) {
-        const int8_t *at = last;
-        for (int32_t pair = 0; pair < pairs; pair++, at -= 2 * tap_step) {
-            const uint32_t later = pair == 0 && odd ? 0 : tt_word_at(at), other = tt_word_at(at - tap_step);
-            const uint32_t lows = tt_pair_of_lows(later, other), highs = tt_pair_of_highs(later, other);
-            tt_store_two(&out, tt_even_bytes(lows), tt_odd_bytes(lows));
-            tt_store_two(&out, tt_even_bytes(highs), tt_odd_bytes(highs));
+    for (int32_t ty = w->y.taps; ty > 0; ty--, end -= row_step) {
+        const int8_t *at = end;
+        if (w->x.taps & 1) {
+            at -= tap_step;
+            pack_taps(&out, 0, tt_word_at(at));
+        }
+        for (int32_t pair = w->x.taps / 2; pair > 0; pair--) {
+            at -= 2 * tap_step;
+            pack_taps(&out, tt_word_at(at + tap_step), tt_word_at(at));
         }
     }
 }
 
 // --- sums ---
 
-// The rows of outputs that a row of pixels meets.
-typedef struct meeting {
-    const uint32_t *gradients, *weights, *weights_end;
-} meeting;
+// A row of pixels in four channels, as the assembly finds it in memory.
+typedef struct row {
+    const uint32_t *here, *next;  // where the pixel's gradients begin, and those of the one on its right
+    int32_t skip;                 // bytes from the end of a pixel's pairs in a row of gradients to the next row's
+    const uint32_t *weights_end, *weights;
+    uint32_t entry, jump;         // to what follows the first pair, from label 0 on and absolute
+    int16_t *to;
+    int32_t step;                 // bytes from pixel to pixel
+    int32_t minus_square;         // of the watch
+    const int16_t *end;
+    int32_t scales[LANES];        // factors << (32 - right): a product's rounded high word is the mantissa
+    int32_t sums[LANES];          // of the last pixel, where it was a hit
+} row;
 
-static meeting meeting_of(const work *w, int32_t i, int32_t pairs) {
-    const int32_t last = tt_min(w->args->window.y_height - 1, w->y.base + i);
-    const int32_t first = tt_max(0, w->y.base + i - w->y.taps + 1), tap = w->y.base + i - first;
-    const int32_t row = LANES * pairs;
-    const uint32_t *weights = w->weights + (w->y.taps - 1 - tap) * row;
-    const meeting m = {w->gradients + first * 2 * LANES * w->half, weights, weights + (last - first + 1) * row};
-    return m;
+#define LOAD_PAIR                            \
+    "ldm.w  r12!, {r8, r9, r10, r11}\n\t"    \
+    "ldm.w  lr!, {r0, r1, r2, r3}\n\t"
+#define ONE_PAIR                             \
+    LOAD_PAIR                                \
+    "smlad  r4, r8, r0, r4\n\t"              \
+    "smlad  r5, r9, r1, r5\n\t"              \
+    "smlad  r6, r10, r2, r6\n\t"             \
+    "smlad  r7, r11, r3, r7\n\t"
+#define NEXT_ROW(loop)                       \
+    "ldrd   r0, r1, %[skip]\n\t"             \
+    "add.w  r12, r12, r0\n\t"                \
+    "cmp.w  lr, r1\n\t"                      \
+    "bne.w  " loop "\n\t"                    \
+    "b.w    6f\n"
+enum { MOST_PAIRS = 4, PAIR_BYTES = 24, NEXT_ROW_BYTES = 20 };  // in a row; of these instructions
+
+// What follows the first pair, seen from label 0; the 1 stands for Thumb.
+static uint32_t entry_of(int32_t pairs) {
+    return (uint32_t)(PAIR_BYTES * (pairs * (pairs - 1) / 2 + 1) + NEXT_ROW_BYTES * (pairs - 1)) + 1;
 }
 
-#define ONE_PAIR                                 \
-    "ldm    %[g]!, {r8, r9, r10, r11}\n\t"       \
-    "ldm    %[w]!, {r0, r1, r2, r3}\n\t"         \
-    "smlad  %[s0], r8, r0, %[s0]\n\t"            \
-    "smlad  %[s1], r9, r1, %[s1]\n\t"            \
-    "smlad  %[s2], r10, r2, %[s2]\n\t"           \
-    "smlad  %[s3], r11, r3, %[s3]\n\t"
-
-typedef struct sums {
-    int32_t of[LANES];
-} sums;
-
-// The sums of four channels: `pairs` pairs of taps in each row, and `skip` words from the end of one to the next row.
-TT_ALWAYS_INLINE static inline sums sum_rows(const meeting *m, const uint32_t *g, int32_t pairs, int32_t skip) {
-    int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
-    for (const uint32_t *w = m->weights; w < m->weights_end; g += skip) {
-#pragma GCC unroll 4
-        for (int32_t pair = 0; pair < pairs; pair++) {
-            __asm__(ONE_PAIR : [g] "+r"(g), [w] "+r"(w), [s0] "+r"(s0), [s1] "+r"(s1), [s2] "+r"(s2), [s3] "+r"(s3)
-                    : : "r0", "r1", "r2", "r3", "r8", "r9", "r10", "r11", "memory");
-        }
-    }
-    const sums all = {{s0, s1, s2, s3}};
-    return all;
+// Sums and stores pixels until one is a hit of the watch (then the result is not negative, and its sums are stored) or
+// all are done. The sums, a pair of gradients and of weights, and the pointers to both are all registers there are.
+TT_ALWAYS_INLINE static inline int32_t sum_pixels(row *r) {
+    int32_t watched;
+    __asm__ volatile(
+        "adr.w  r0, 0f\n\t"
+        "ldr    r1, %[entry]\n\t"
+        "add    r0, r1\n\t"
+        "str    r0, %[jump]\n"
+        "1:\n\t"
+        "ldrd   r12, r0, %[here]\n\t"
+        "add    r1, r12, #16\n\t"
+        "strd   r0, r1, %[here]\n\t"
+        "ldr    lr, %[weights]\n\t"
+        LOAD_PAIR
+        "smuad  r4, r8, r0\n\t"
+        "smuad  r5, r9, r1\n\t"
+        "smuad  r6, r10, r2\n\t"
+        "smuad  r7, r11, r3\n\t"
+        "ldr    pc, %[jump]\n"
+        "0:\n"
+        "2:\n\t" ONE_PAIR NEXT_ROW("2b")
+        "3:\n\t" ONE_PAIR ONE_PAIR NEXT_ROW("3b")
+        "4:\n\t" ONE_PAIR ONE_PAIR ONE_PAIR NEXT_ROW("4b")
+        "5:\n\t" ONE_PAIR ONE_PAIR ONE_PAIR ONE_PAIR NEXT_ROW("5b")
+        "6:\n\t"
+        "ldrd   r0, r1, %[scales]\n\t"
+        "ldrd   r2, r3, %[later_scales]\n\t"
+        "smmulr r8, r4, r0\n\t"
+        "smmulr r9, r5, r1\n\t"
+        "smmulr r10, r6, r2\n\t"
+        "smmulr r11, r7, r3\n\t"
+        "ldrd   r0, r1, %[to]\n\t"
+        "ldrd   r2, r3, %[minus_square]\n\t"
+        "ssat   r8, #16, r8\n\t"
+        "ssat   r9, #16, r9\n\t"
+        "ssat   r10, #16, r10\n\t"
+        "ssat   r11, #16, r11\n\t"
+        "pkhbt  r8, r8, r9, lsl #16\n\t"
+        "pkhbt  r10, r10, r11, lsl #16\n\t"
+        "str    r8, [r0]\n\t"
+        "str    r10, [r0, #4]\n\t"
+        "add    r0, r1\n\t"
+        "str    r0, %[to]\n\t"
+        "smlad  r8, r8, r8, r2\n\t"
+        "smlad  r10, r10, r10, r2\n\t"
+        "and    r8, r8, r10\n\t"
+        "ands   r2, r2, r8\n\t"
+        "bpl    7f\n\t"
+        "cmp    r0, r3\n\t"
+        "bne.w  1b\n\t"
+        "b      8f\n"
+        "7:\n\t"
+        "strd   r4, r5, %[sums]\n\t"
+        "strd   r6, r7, %[later_sums]\n"
+        "8:\n\t"
+        "str    r2, %[watched]\n\t"
+        : "+m"(*r), [watched] "=m"(watched)
+        : [entry] "m"(r->entry), [jump] "m"(r->jump), [here] "m"(r->here), [weights] "m"(r->weights),
+          [skip] "m"(r->skip), [scales] "m"(r->scales[0]), [later_scales] "m"(r->scales[2]), [to] "m"(r->to),
+          [minus_square] "m"(r->minus_square), [sums] "m"(r->sums[0]), [later_sums] "m"(r->sums[2])
+        : "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory");
+    return watched;
 }
 
 // Values whose mantissas were a hit.
-TT_INNER_LOOP static void watch_values(work *w, sums s, int32_t channel) {
+TT_INNER_LOOP static void watch_values(work *w, const int32_t *sums, int32_t channel) {
     uint64_t largest = w->watch.largest;
     for (int32_t i = 0; i < LANES; i++) {
-        const uint64_t magnitude = tt_magnitude((int64_t)s.of[i] * w->args->factors[channel + i]);
+        const uint64_t magnitude = tt_magnitude((int64_t)sums[i] * w->args->factors[channel + i]);
         if (magnitude > largest) { largest = magnitude; }
     }
     if (largest > w->watch.largest) { tt_watch_from(&w->watch, largest, w->rounding.right); }
 }
 
-TT_ALWAYS_INLINE static inline void store_four(work *w, const sums *s, int16_t *gx, int32_t channel) {
-    const uint32_t low = tt_saturated_pair(tt_rounded_high_word(s->of[0], w->scales[0]),
-                                           tt_rounded_high_word(s->of[1], w->scales[1]));
-    const uint32_t high = tt_saturated_pair(tt_rounded_high_word(s->of[2], w->scales[2]),
-                                            tt_rounded_high_word(s->of[3], w->scales[3]));
-    const int32_t square = w->watch.minus_square;
-    tt_put_word(gx, low);
-    tt_put_word(gx + 2, high);
-    if ((square & tt_watched(low, square) & tt_watched(high, square)) >= 0) { watch_values(w, *s, channel); }
-}
-
 // Four channels of the phase's pixels.
-TT_ALWAYS_INLINE static inline void pixels_of_phase(work *w, int32_t channel, int32_t pairs) {
+TT_INNER_LOOP static void sum_phase(work *w, int32_t channel) {
     const tt_window *win = &w->args->window;
-    const int32_t channels = w->args->x_channels, half = w->half, skip = LANES * (2 * half - pairs);
-    const int32_t step = win->stride_width * channels, row_step = win->stride_height * win->x_width * channels;
-    const int32_t first = w->x.base + w->left + 1 - 2 * pairs;
-    int16_t *row = (int16_t *)w->args->gx + (w->y.first * win->x_width + w->x.first) * channels + channel;
-    for (int32_t i = 0; i < w->y.pixels; i++, row += row_step) {
-        const meeting m = meeting_of(w, i, pairs);
-        int16_t *gx = row;
-        // from an even place to the odd one behind it, and back
-        const uint32_t *g = m.gradients + LANES * ((first & 1) * half + (first >> 1));
-        int32_t next = first & 1 ? LANES * (1 - half) : LANES * half;
-        for (int32_t left = w->x.pixels; left > 0; left--, gx += step) {
-            const sums s = sum_rows(&m, g, pairs, skip);
-            g += next, next = LANES - next;
-            store_four(w, &s, gx, channel);
+    const int32_t channels = w->args->x_channels, pairs = tap_pairs(&w->x), half = LANES * w->half;
+    const int32_t row_step = win->stride_height * win->x_width * channels;
+    // from an even place to the odd one behind it, and back
+    const int32_t place = w->x.base + w->left + 1 - 2 * pairs, odd = place & 1;
+    const int32_t here = LANES * (place >> 1) + (odd ? half : 0), next = LANES * ((place + 1) >> 1) + (odd ? 0 : half);
+    int16_t *to = (int16_t *)w->args->gx + (w->y.first * win->x_width + w->x.first) * channels + channel;
+    row r;
+    r.skip = (2 * half - LANES * pairs) * (int32_t)sizeof(uint32_t);
+    r.entry = entry_of(pairs);
+    r.step = win->stride_width * channels * (int32_t)sizeof *to;
+    for (int32_t i = 0; i < LANES; i++) {
+        r.scales[i] = (int32_t)((uint32_t)w->args->factors[channel + i] << (32 - w->rounding.right));
+    }
+    for (int32_t i = w->y.base; i < w->y.base + w->y.pixels; i++, to += row_step) {
+        const int32_t first = tt_max(0, i - w->y.taps + 1), rows = tt_min(win->y_height, i + 1) - first;
+        r.to = to, r.end = to + w->x.pixels * win->stride_width * channels;
+        if (pairs == 0 || rows <= 0) {  // meets no output
+            for (; r.to != r.end; r.to += win->stride_width * channels) { memset(r.to, 0, LANES * sizeof *to); }
+            continue;
+        }
+        r.here = w->gradients + first * 2 * half + here;
+        r.next = w->gradients + first * 2 * half + next;
+        r.weights = w->weights + (w->y.taps - 1 - i + first) * LANES * pairs;
+        r.weights_end = r.weights + rows * LANES * pairs;
+        while (r.to != r.end) {
+            r.minus_square = w->watch.minus_square;
+            if (sum_pixels(&r) >= 0) { watch_values(w, r.sums, channel); }
         }
     }
 }
-
-TT_INNER_LOOP static void one_pair(work *w, int32_t channel) { pixels_of_phase(w, channel, 1); }
-TT_INNER_LOOP static void two_pairs(work *w, int32_t channel) { pixels_of_phase(w, channel, 2); }
-TT_INNER_LOOP static void three_pairs(work *w, int32_t channel) { pixels_of_phase(w, channel, 3); }
-TT_INNER_LOOP static void any_pairs(work *w, int32_t channel) { pixels_of_phase(w, channel, tap_pairs(&w->x)); }
 
 // Four channels of all pixels, those of a block from c on.
 static void four_channels(work *w, const tt_depthwise_block *block, int32_t c) {
     const tt_depthwise_conv2d_input_gradient_args *a = w->args;
     const tt_window *win = &a->window;
     const int32_t channel = block->start + c;
-    for (int32_t i = 0; i < LANES; i++) {
-        w->scales[i] = (int32_t)((uint32_t)a->factors[channel + i] << (32 - w->rounding.right));
-    }
     pack_gradients(w, channel);
     for (int32_t y = 0; y < tt_min(win->stride_height, win->x_height); y++) {
         w->y = axis_of(y, win->x_height, win->pad_top, win->stride_height, win->kernel_height);
         for (int32_t x = 0; x < tt_min(win->stride_width, win->x_width); x++) {
             w->x = axis_of(x, win->x_width, win->pad_left, win->stride_width, win->kernel_width);
             pack_weights(w, block, c);
-            switch (tap_pairs(&w->x)) {
-            case 1: one_pair(w, channel); break;
-            case 2: two_pairs(w, channel); break;
-            case 3: three_pairs(w, channel); break;
-            default: any_pairs(w, channel); break;
-            }
+            sum_phase(w, channel);
         }
     }
 }
@@ -252,7 +318,7 @@ static int lay_out(work *w) {
     w->weights = a->scratch;
     w->gradients = w->weights + LANES * most_y * ((most_x + 1) / 2);
     const int32_t words = LANES * (most_y * ((most_x + 1) / 2) + 2 * w->half * win->y_height);
-    return a->scratch_bytes / 4 >= words;
+    return (most_x + 1) / 2 <= MOST_PAIRS && a->scratch_bytes / 4 >= words;
 }
 
 void tt_depthwise_conv2d_input_gradient_s16(const void *args) {
