@@ -56,20 +56,19 @@ TT_ALWAYS_INLINE static inline void pack_two(uint32_t **out, const uint32_t *fir
 // All pairs with a pixel in them; the first one lies at an even place. The others stay zeros.
 TT_INNER_LOOP static void pack_gradients(const work *w, int32_t channel) {
     const tt_depthwise_conv2d_input_gradient_args *a = w->args;
-    const int32_t channels = a->y_channels, zeros = LANES * (w->left - 1) / 2;
+    const int32_t channels = a->y_channels, width = a->window.y_width, half = LANES * w->half;
     const int16_t *gy = (const int16_t *)a->gy + channel;
-    for (int32_t oy = 0; oy < a->window.y_height; oy++) {
-        uint32_t *even = w->gradients + oy * 2 * LANES * w->half + zeros, *odd = even + LANES * w->half;
-        const uint32_t none[2] = {0, 0};
-        uint32_t last[2] = {0, 0}, next[2];
-        int32_t left = a->window.y_width;
-        for (; left > 1; left -= 2) {
+    const uint32_t none[2] = {0, 0};
+    uint32_t *row = w->gradients + LANES * (w->left - 1) / 2;
+    for (int32_t rows = a->window.y_height; rows > 0; rows--, row += 2 * half) {
+        uint32_t *even = row, *odd = row + half, last[2] = {0, 0}, next[2];
+        for (int32_t two = width >> 1; two > 0; two--) {
             next[0] = tt_word_at(gy), next[1] = tt_word_at(gy + 2), gy += channels;
             pack_two(&even, last, next);
             last[0] = tt_word_at(gy), last[1] = tt_word_at(gy + 2), gy += channels;
             pack_two(&odd, next, last);
         }
-        if (left > 0) {
+        if (width & 1) {
             next[0] = tt_word_at(gy), next[1] = tt_word_at(gy + 2), gy += channels;
             pack_two(&even, last, next);
             pack_two(&odd, next, none);
@@ -232,33 +231,34 @@ TT_INNER_LOOP static void watch_values(work *w, const int32_t *sums, int32_t cha
 TT_INNER_LOOP static void sum_phase(work *w, int32_t channel) {
     const tt_window *win = &w->args->window;
     const int32_t channels = w->args->x_channels, pairs = tap_pairs(&w->x), half = LANES * w->half;
-    const int32_t row_step = win->stride_height * win->x_width * channels;
-    // from an even place to the odd one behind it, and back
+    const int32_t step = win->stride_width * channels, row_step = win->stride_height * win->x_width * channels;
+    const int32_t taps = w->y.taps, weights_row = LANES * pairs, width = w->x.pixels * step;
     const int32_t place = w->x.base + w->left + 1 - 2 * pairs, odd = place & 1;
-    const int32_t here = LANES * (place >> 1) + (odd ? half : 0), next = LANES * ((place + 1) >> 1) + (odd ? 0 : half);
+    const uint32_t *gradients = w->gradients + LANES * (place >> 1) + (odd ? half : 0);
     int16_t *to = (int16_t *)w->args->gx + (w->y.first * win->x_width + w->x.first) * channels + channel;
     row r;
-    r.skip = (2 * half - LANES * pairs) * (int32_t)sizeof(uint32_t);
+    r.skip = (2 * half - weights_row) * (int32_t)sizeof(uint32_t);
     r.entry = entry_of(pairs);
-    r.step = win->stride_width * channels * (int32_t)sizeof *to;
+    r.step = step * (int32_t)sizeof *to;
     for (int32_t i = 0; i < LANES; i++) {
         r.scales[i] = (int32_t)((uint32_t)w->args->factors[channel + i] << (32 - w->rounding.right));
     }
-    for (int32_t i = w->y.base; i < w->y.base + w->y.pixels; i++, to += row_step) {
-        const int32_t first = tt_max(0, i - w->y.taps + 1), rows = tt_min(win->y_height, i + 1) - first;
-        r.to = to, r.end = to + w->x.pixels * win->stride_width * channels;
-        if (pairs == 0 || rows <= 0) {  // meets no output
-            for (; r.to != r.end; r.to += win->stride_width * channels) { memset(r.to, 0, LANES * sizeof *to); }
+    int32_t top = w->y.base - taps + 1, below = win->y_height - top;  // of the gradients' rows; how many from there on
+    for (const int16_t *const end = to + w->y.pixels * row_step; to != end; to += row_step, top++, below--) {
+        const int32_t above = tt_max(0, -top), met = pairs > 0 ? tt_min(taps, below) : 0;
+        r.to = to, r.end = to + width;
+        if (met <= above) {
+            for (; r.to != r.end; r.to += step) { memset(r.to, 0, LANES * sizeof *to); }
             continue;
         }
-        r.here = w->gradients + first * 2 * half + here;
-        r.next = w->gradients + first * 2 * half + next;
-        r.weights = w->weights + (w->y.taps - 1 - i + first) * LANES * pairs;
-        r.weights_end = r.weights + rows * LANES * pairs;
-        while (r.to != r.end) {
+        r.here = gradients + (top + above) * 2 * half;
+        r.next = r.here + (odd ? LANES - half : half);
+        r.weights = w->weights + above * weights_row;
+        r.weights_end = w->weights + met * weights_row;
+        do {
             r.minus_square = w->watch.minus_square;
             if (sum_pixels(&r) >= 0) { watch_values(w, r.sums, channel); }
-        }
+        } while (r.to != r.end);
     }
 }
 
