@@ -100,14 +100,15 @@ TT_INNER_LOOP static void pack_weights(const work *w, const tt_depthwise_block *
     const int32_t row_step = win->stride_height * win->kernel_width * block->count;
     const int32_t first = (w->y.tap * win->kernel_width + w->x.tap) * block->count + c;
     const int8_t *end = block->weights + first + (w->y.taps - 1) * row_step + w->x.taps * tap_step;
+    const int32_t alone = w->x.taps & 1, pairs = w->x.taps >> 1;
     uint32_t *out = w->weights;
-    for (int32_t ty = w->y.taps; ty > 0; ty--, end -= row_step) {
+    for (int32_t rows = w->y.taps; rows > 0; rows--, end -= row_step) {
         const int8_t *at = end;
-        if (w->x.taps & 1) {
+        if (alone) {
             at -= tap_step;
             pack_taps(&out, 0, tt_word_at(at));
         }
-        for (int32_t pair = w->x.taps / 2; pair > 0; pair--) {
+        for (int32_t pair = pairs; pair > 0; pair--) {
             at -= 2 * tap_step;
             pack_taps(&out, tt_word_at(at + tap_step), tt_word_at(at));
         }
@@ -147,10 +148,9 @@ typedef struct row {
     "b.w    6f\n"
 enum { MOST_PAIRS = 4, PAIR_BYTES = 24, NEXT_ROW_BYTES = 20 };  // in a row; of these instructions
 
-// What follows the first pair, seen from label 0; the 1 stands for Thumb.
-static uint32_t entry_of(int32_t pairs) {
-    return (uint32_t)(PAIR_BYTES * (pairs * (pairs - 1) / 2 + 1) + NEXT_ROW_BYTES * (pairs - 1)) + 1;
-}
+// What follows the first pair in rows of so many, seen from label 0; the 1 stands for Thumb.
+#define ENTRY(pairs) (PAIR_BYTES * ((pairs) * ((pairs) - 1) / 2 + 1) + NEXT_ROW_BYTES * ((pairs) - 1) + 1)
+static const uint16_t entries[MOST_PAIRS + 1] = {0, ENTRY(1), ENTRY(2), ENTRY(3), ENTRY(4)};
 
 // Sums and stores pixels until one is a hit of the watch (then the result is not negative, and its sums are stored) or
 // all are done. The sums, a pair of gradients and of weights, and the pointers to both are all registers there are.
@@ -237,9 +237,11 @@ TT_INNER_LOOP static void sum_phase(work *w, int32_t channel) {
     const uint32_t *gradients = w->gradients + LANES * (place >> 1) + (odd ? half : 0);
     int16_t *to = (int16_t *)w->args->gx + (w->y.first * win->x_width + w->x.first) * channels + channel;
     row r;
+    r.minus_square = w->watch.minus_square;
     r.skip = (2 * half - weights_row) * (int32_t)sizeof(uint32_t);
-    r.entry = entry_of(pairs);
+    r.entry = entries[pairs];
     r.step = step * (int32_t)sizeof *to;
+#pragma GCC unroll 4
     for (int32_t i = 0; i < LANES; i++) {
         r.scales[i] = (int32_t)((uint32_t)w->args->factors[channel + i] << (32 - w->rounding.right));
     }
@@ -255,10 +257,11 @@ TT_INNER_LOOP static void sum_phase(work *w, int32_t channel) {
         r.next = r.here + (odd ? LANES - half : half);
         r.weights = w->weights + above * weights_row;
         r.weights_end = w->weights + met * weights_row;
-        do {
+        while (sum_pixels(&r) >= 0) {
+            watch_values(w, r.sums, channel);
             r.minus_square = w->watch.minus_square;
-            if (sum_pixels(&r) >= 0) { watch_values(w, r.sums, channel); }
-        } while (r.to != r.end);
+            if (r.to == r.end) { break; }
+        }
     }
 }
 
