@@ -3,14 +3,20 @@
 // pixels, one from each pixel on and with zeros around them; so are the weights that a pixel of x meets, in the order in
 // which it meets them. Then SMLAD takes two taps of a channel.
 //
-// With strides, pixels go by phases: those of one phase meet the same taps. Channels beyond a multiple of four go one by
-// one. Several outputs per channel, little scratch and shifts that do not occur are left to the portable kernel.
+// With strides, pixels go by phases: those of one phase meet the same taps. Channels beyond a multiple of four take some
+// that are done along; less than four in a block go one by one. Several outputs per channel, wide windows, little scratch
+// and shifts that do not occur are left to the portable kernel.
+#define TT_PLANES_ARE_RARE
 #include "tinytrain/dsp_gradient.h"
 #include "tinytrain/kernels/depthwise_conv2d.h"
 #include "tinytrain/portable/depthwise_conv2d_input_gradient.h"
 #include "tinytrain/window.h"
 
-enum { LANES = 4 };
+enum {
+    LANES = 4,
+    MOST_PAIRS = 4,   // of taps in a row
+    MOST_STRIDE = 4,
+};
 
 // One dimension of the pixels first, first + stride, ...: pixel i meets tap t, of kernel position tap + t * stride, at
 // output base + i - t.
@@ -26,7 +32,8 @@ typedef struct work {
     int32_t half;          // pairs that begin at even places of a row, and at odd ones
     uint32_t *gradients;   // [y_height][even, odd places][half][LANES], place p: pixels p - left and p - left + 1
     uint32_t *weights;     // [taps of y, last first][pairs of taps of x, last first][LANES]
-    axis y, x;
+    axis ys[MOST_STRIDE], xs[MOST_STRIDE];  // by phase
+    const axis *y, *x;                      // of the phase
 } work;
 
 static axis axis_of(int32_t first, int32_t extent, int32_t pad, int32_t stride, int32_t kernel) {
@@ -98,11 +105,11 @@ TT_INNER_LOOP static void pack_weights(const work *w, const tt_depthwise_block *
     const tt_window *win = &w->args->window;
     const int32_t tap_step = win->stride_width * block->count;
     const int32_t row_step = win->stride_height * win->kernel_width * block->count;
-    const int32_t first = (w->y.tap * win->kernel_width + w->x.tap) * block->count + c;
-    const int8_t *end = block->weights + first + (w->y.taps - 1) * row_step + w->x.taps * tap_step;
-    const int32_t alone = w->x.taps & 1, pairs = w->x.taps >> 1;
+    const int32_t first = (w->y->tap * win->kernel_width + w->x->tap) * block->count + c;
+    const int8_t *end = block->weights + first + (w->y->taps - 1) * row_step + w->x->taps * tap_step;
+    const int32_t alone = w->x->taps & 1, pairs = w->x->taps >> 1;
     uint32_t *out = w->weights;
-    for (int32_t rows = w->y.taps; rows > 0; rows--, end -= row_step) {
+    for (int32_t rows = w->y->taps; rows > 0; rows--, end -= row_step) {
         const int8_t *at = end;
         if (alone) {
             at -= tap_step;
@@ -146,7 +153,7 @@ typedef struct row {
     "cmp.w  lr, r1\n\t"                      \
     "bne.w  " loop "\n\t"                    \
     "b.w    6f\n"
-enum { MOST_PAIRS = 4, PAIR_BYTES = 24, NEXT_ROW_BYTES = 20 };  // in a row; of these instructions
+enum { PAIR_BYTES = 24, NEXT_ROW_BYTES = 20 };  // of these instructions
 
 // What follows the first pair in rows of so many, seen from label 0; the 1 stands for Thumb.
 #define ENTRY(pairs) (PAIR_BYTES * ((pairs) * ((pairs) - 1) / 2 + 1) + NEXT_ROW_BYTES * ((pairs) - 1) + 1)
@@ -230,12 +237,12 @@ TT_INNER_LOOP static void watch_values(work *w, const int32_t *sums, int32_t cha
 // Four channels of the phase's pixels.
 TT_INNER_LOOP static void sum_phase(work *w, int32_t channel) {
     const tt_window *win = &w->args->window;
-    const int32_t channels = w->args->x_channels, pairs = tap_pairs(&w->x), half = LANES * w->half;
+    const int32_t channels = w->args->x_channels, pairs = tap_pairs(w->x), half = LANES * w->half;
     const int32_t step = win->stride_width * channels, row_step = win->stride_height * win->x_width * channels;
-    const int32_t taps = w->y.taps, weights_row = LANES * pairs, width = w->x.pixels * step;
-    const int32_t place = w->x.base + w->left + 1 - 2 * pairs, odd = place & 1;
+    const int32_t taps = w->y->taps, weights_row = LANES * pairs, width = w->x->pixels * step;
+    const int32_t place = w->x->base + w->left + 1 - 2 * pairs, odd = place & 1;
     const uint32_t *gradients = w->gradients + LANES * (place >> 1) + (odd ? half : 0);
-    int16_t *to = (int16_t *)w->args->gx + (w->y.first * win->x_width + w->x.first) * channels + channel;
+    int16_t *to = (int16_t *)w->args->gx + (w->y->first * win->x_width + w->x->first) * channels + channel;
     row r;
     r.minus_square = w->watch.minus_square;
     r.skip = (2 * half - weights_row) * (int32_t)sizeof(uint32_t);
@@ -245,8 +252,8 @@ TT_INNER_LOOP static void sum_phase(work *w, int32_t channel) {
     for (int32_t i = 0; i < LANES; i++) {
         r.scales[i] = (int32_t)((uint32_t)w->args->factors[channel + i] << (32 - w->rounding.right));
     }
-    int32_t top = w->y.base - taps + 1, below = win->y_height - top;  // of the gradients' rows; how many from there on
-    for (const int16_t *const end = to + w->y.pixels * row_step; to != end; to += row_step, top++, below--) {
+    int32_t top = w->y->base - taps + 1, below = win->y_height - top;  // of the gradients' rows; how many from there on
+    for (const int16_t *const end = to + w->y->pixels * row_step; to != end; to += row_step, top++, below--) {
         const int32_t above = tt_max(0, -top), met = pairs > 0 ? tt_min(taps, below) : 0;
         r.to = to, r.end = to + width;
         if (met <= above) {
@@ -272,9 +279,9 @@ static void four_channels(work *w, const tt_depthwise_block *block, int32_t c) {
     const int32_t channel = block->start + c;
     pack_gradients(w, channel);
     for (int32_t y = 0; y < tt_min(win->stride_height, win->x_height); y++) {
-        w->y = axis_of(y, win->x_height, win->pad_top, win->stride_height, win->kernel_height);
+        w->y = &w->ys[y];
         for (int32_t x = 0; x < tt_min(win->stride_width, win->x_width); x++) {
-            w->x = axis_of(x, win->x_width, win->pad_left, win->stride_width, win->kernel_width);
+            w->x = &w->xs[x];
             pack_weights(w, block, c);
             sum_phase(w, channel);
         }
@@ -283,12 +290,12 @@ static void four_channels(work *w, const tt_depthwise_block *block, int32_t c) {
 
 // --- channel by channel ---
 
-// The input channels of one pixel, whose first one is element `index`, beyond a multiple of LANES in their block.
+// The input channels of one pixel, whose first one is element `index`, that are less than LANES in their block.
 static void rest_of_pixel(work *w, const tt_cover *at, int32_t index) {
     const tt_depthwise_conv2d_input_gradient_args *a = w->args;
     for (int32_t i = 0; i < a->block_count; i++) {
         const tt_depthwise_block *block = &a->blocks[i];
-        for (int32_t c = block->count & ~(LANES - 1); c < block->count; c++) {
+        for (int32_t c = 0; block->count < LANES && c < block->count; c++) {
             const int64_t total = sum_channel(a, block, at, c);
             const uint64_t magnitude = tt_magnitude(total);
             if (magnitude > w->watch.largest) { w->watch.largest = magnitude; }
@@ -297,11 +304,11 @@ static void rest_of_pixel(work *w, const tt_cover *at, int32_t index) {
     }
 }
 
-static void rest_of_channels(work *w) {
+TT_INNER_LOOP static void small_blocks(work *w) {
     const tt_depthwise_conv2d_input_gradient_args *a = w->args;
-    int32_t rest = 0;
-    for (int32_t i = 0; i < a->block_count; i++) { rest |= a->blocks[i].count % LANES; }
-    for (int32_t py = 0, index = 0; rest != 0 && py < a->window.x_height; py++) {
+    int32_t least = LANES;
+    for (int32_t i = 0; i < a->block_count; i++) { least = tt_min(least, a->blocks[i].count); }
+    for (int32_t py = 0, index = 0; least < LANES && py < a->window.x_height; py++) {
         for (int32_t px = 0; px < a->window.x_width; px++, index += a->x_channels) {
             const tt_cover at = tt_cover_of(&a->window, py, px);
             rest_of_pixel(w, &at, index);
@@ -321,26 +328,40 @@ static int lay_out(work *w) {
     w->weights = a->scratch;
     w->gradients = w->weights + LANES * most_y * ((most_x + 1) / 2);
     const int32_t words = LANES * (most_y * ((most_x + 1) / 2) + 2 * w->half * win->y_height);
-    return (most_x + 1) / 2 <= MOST_PAIRS && a->scratch_bytes / 4 >= words;
+    return (most_x + 1) / 2 <= MOST_PAIRS && win->stride_height <= MOST_STRIDE && win->stride_width <= MOST_STRIDE &&
+           a->scratch_bytes / 4 >= words;
+}
+
+TT_INNER_LOOP static void portable_way(const work *w, int32_t values_exponent) {
+    tt_portable_depthwise_input_gradient(w->args, &w->rounding, values_exponent);
 }
 
 void tt_depthwise_conv2d_input_gradient_s16(const void *args) {
     const tt_depthwise_conv2d_input_gradient_s16_args *a = args;
     const int32_t values_exponent = tt_exponent_of(a->gy_exponent, a->gy_exponent_offset);
-    work w = {.args = a};
-    w.rounding = tt_gradient_begin(a->gx_exponent, values_exponent);
+    const tt_window *win = &a->window;
+    work w;
+    w.args = a, w.rounding = tt_gradient_begin(a->gx_exponent, values_exponent);
     // a factor of 16 bits << 15 at most stays within int32
     const int shift_occurs = w.rounding.right >= 17 && w.rounding.right <= 32;
     if (a->channel_multiplier != 1 || !shift_occurs || !lay_out(&w)) {
-        tt_portable_depthwise_input_gradient(a, &w.rounding, values_exponent);
+        portable_way(&w, values_exponent);
         return;
     }
     tt_watch_from(&w.watch, tt_known_peak(a->gx_exponent, values_exponent), w.rounding.right);
+    for (int32_t y = 0; y < win->stride_height; y++) {
+        w.ys[y] = axis_of(y, win->x_height, win->pad_top, win->stride_height, win->kernel_height);
+    }
+    for (int32_t x = 0; x < win->stride_width; x++) {
+        w.xs[x] = axis_of(x, win->x_width, win->pad_left, win->stride_width, win->kernel_width);
+    }
     memset(w.gradients, 0, sizeof(uint32_t) * (size_t)(2 * LANES * w.half * a->window.y_height));
     for (int32_t i = 0; i < a->block_count; i++) {
         const tt_depthwise_block *block = &a->blocks[i];
-        for (int32_t c = 0; c + LANES <= block->count; c += LANES) { four_channels(&w, block, c); }
+        for (int32_t c = 0; block->count >= LANES && c < block->count; c += LANES) {
+            four_channels(&w, block, tt_min(c, block->count - LANES));
+        }
     }
-    rest_of_channels(&w);
+    small_blocks(&w);
     tt_exponent_end(a->gx_exponent, w.watch.largest, values_exponent);
 }
