@@ -124,19 +124,26 @@ TT_INNER_LOOP static void pack_weights(const work *w, const tt_depthwise_block *
 
 // --- sums ---
 
-// A row of pixels in four channels, as the assembly finds it in memory.
-typedef struct row {
-    const uint32_t *here, *next;  // where the pixel's gradients begin, and those of the one on its right
-    int32_t skip;                 // bytes from the end of a pixel's pairs in a row of gradients to the next row's
-    const uint32_t *weights_end, *weights;
-    uint32_t entry, jump;         // to what follows the first pair, from label 0 on and absolute
-    int16_t *to;
-    int32_t step;                 // bytes from pixel to pixel
-    int32_t minus_square;         // of the watch
-    const int16_t *end;
-    int32_t scales[LANES];        // factors << (32 - right): a product's rounded high word is the mantissa
-    int32_t sums[LANES];          // of the last pixel, where it was a hit
-} row;
+// Rows of pixels in four channels, as the assembly finds them in memory. Steps are bytes.
+typedef struct rows {
+    const uint32_t *here, *next;    // where the pixel's gradients begin, and those of the one on its right
+    int16_t *to;                    // the pixel
+    int32_t step;                   // to the next one
+    int32_t minus_square;           // of the watch
+    const int16_t *to_end;          // of the row
+    int32_t across, width;          // from a pixel's gradients to those on its right; of a row of pixels
+    uint32_t entry, jump;           // to what follows the first pair, from label 0 on and absolute
+    int32_t scales[LANES];          // factors << (32 - right): a product's rounded high word is the mantissa
+    int32_t sums[LANES];            // of the last pixel, where it was a hit
+    int32_t *left_at;               // &left
+    int32_t left;                   // rows, this one included
+    int32_t top, below;             // the row of gradients that its first tap would meet; rows from there to the last
+    const uint32_t *gradients;      // of the row's first pixel
+    int32_t skip;                   // from the end of a pixel's pairs in a row of gradients to the next row's
+    const uint32_t *weights_end, *weights;  // of the taps that meet gradients
+    int16_t *row;
+    int32_t weights_step, gradients_step, row_step, taps;
+} rows;
 
 #define LOAD_PAIR                            \
     "ldm.w  r12!, {r8, r9, r10, r11}\n\t"    \
@@ -147,27 +154,30 @@ typedef struct row {
     "smlad  r5, r9, r1, r5\n\t"              \
     "smlad  r6, r10, r2, r6\n\t"             \
     "smlad  r7, r11, r3, r7\n\t"
-#define NEXT_ROW(loop)                       \
+#define NEXT_TAPS(loop)                      \
     "ldrd   r0, r1, %[skip]\n\t"             \
     "add.w  r12, r12, r0\n\t"                \
     "cmp.w  lr, r1\n\t"                      \
     "bne.w  " loop "\n\t"                    \
     "b.w    6f\n"
-enum { PAIR_BYTES = 24, NEXT_ROW_BYTES = 20 };  // of these instructions
+enum { PAIR_BYTES = 24, NEXT_TAPS_BYTES = 20 };  // of these instructions
 
-// What follows the first pair in rows of so many, seen from label 0; the 1 stands for Thumb.
-#define ENTRY(pairs) (PAIR_BYTES * ((pairs) * ((pairs) - 1) / 2 + 1) + NEXT_ROW_BYTES * ((pairs) - 1) + 1)
+// What follows the first pair in taps of so many, seen from label 0; the 1 stands for Thumb.
+#define ENTRY(pairs) (PAIR_BYTES * ((pairs) * ((pairs) - 1) / 2 + 1) + NEXT_TAPS_BYTES * ((pairs) - 1) + 1)
 static const uint16_t entries[MOST_PAIRS + 1] = {0, ENTRY(1), ENTRY(2), ENTRY(3), ENTRY(4)};
 
 // Sums and stores pixels until one is a hit of the watch (then the result is not negative, and its sums are stored) or
 // all are done. The sums, a pair of gradients and of weights, and the pointers to both are all registers there are.
-TT_ALWAYS_INLINE static inline int32_t sum_pixels(row *r) {
-    int32_t watched;
+TT_ALWAYS_INLINE static inline int32_t sum_pixels(rows *r) {
+    int32_t watched = -1;
     __asm__ volatile(
         "adr.w  r0, 0f\n\t"
         "ldr    r1, %[entry]\n\t"
         "add    r0, r1\n\t"
-        "str    r0, %[jump]\n"
+        "str    r0, %[jump]\n\t"
+        "ldr    r0, %[to]\n\t"
+        "ldr    r3, %[to_end]\n\t"
+        "b      7f\n"
         "1:\n\t"
         "ldrd   r12, r0, %[here]\n\t"
         "add    r1, r12, #16\n\t"
@@ -180,10 +190,10 @@ TT_ALWAYS_INLINE static inline int32_t sum_pixels(row *r) {
         "smuad  r7, r11, r3\n\t"
         "ldr    pc, %[jump]\n"
         "0:\n"
-        "2:\n\t" ONE_PAIR NEXT_ROW("2b")
-        "3:\n\t" ONE_PAIR ONE_PAIR NEXT_ROW("3b")
-        "4:\n\t" ONE_PAIR ONE_PAIR ONE_PAIR NEXT_ROW("4b")
-        "5:\n\t" ONE_PAIR ONE_PAIR ONE_PAIR ONE_PAIR NEXT_ROW("5b")
+        "2:\n\t" ONE_PAIR NEXT_TAPS("2b")
+        "3:\n\t" ONE_PAIR ONE_PAIR NEXT_TAPS("3b")
+        "4:\n\t" ONE_PAIR ONE_PAIR ONE_PAIR NEXT_TAPS("4b")
+        "5:\n\t" ONE_PAIR ONE_PAIR ONE_PAIR ONE_PAIR NEXT_TAPS("5b")
         "6:\n\t"
         "ldrd   r0, r1, %[scales]\n\t"
         "ldrd   r2, r3, %[later_scales]\n\t"
@@ -207,18 +217,41 @@ TT_ALWAYS_INLINE static inline int32_t sum_pixels(row *r) {
         "smlad  r10, r10, r10, r2\n\t"
         "and    r8, r8, r10\n\t"
         "ands   r2, r2, r8\n\t"
-        "bpl    7f\n\t"
+        "bpl    8f\n"
+        "7:\n\t"
         "cmp    r0, r3\n\t"
         "bne.w  1b\n\t"
-        "b      8f\n"
-        "7:\n\t"
-        "strd   r4, r5, %[sums]\n\t"
-        "strd   r6, r7, %[later_sums]\n"
+        "ldr    r12, %[left_at]\n\t"  // the next row
+        "ldm    r12, {r0-r11}\n\t"
+        "subs   r0, r0, #1\n\t"
+        "beq    9f\n\t"
+        "cmp    r1, #0\n\t"
+        "ite    lt\n\t"
+        "sublt  r6, r6, r8\n\t"
+        "addge  r3, r3, r9\n\t"
+        "add    r1, r1, #1\n\t"
+        "sub    r2, r2, #1\n\t"
+        "cmp    r2, r11\n\t"
+        "it     lt\n\t"
+        "sublt  r5, r5, r8\n\t"
+        "add    r7, r7, r10\n\t"
+        "stm    r12, {r0-r7}\n\t"
+        "ldrd   r0, r1, %[across]\n\t"
+        "add    r0, r0, r3\n\t"
+        "add    r1, r1, r7\n\t"
+        "strd   r3, r0, %[here]\n\t"
+        "str    r7, %[to]\n\t"
+        "str    r1, %[to_end]\n\t"
+        "b      1b\n"
         "8:\n\t"
-        "str    r2, %[watched]\n\t"
-        : "+m"(*r), [watched] "=m"(watched)
+        "strd   r4, r5, %[sums]\n\t"
+        "strd   r6, r7, %[later_sums]\n\t"
+        "str    r2, %[watched]\n"
+        "9:\n\t"
+        : "+m"(*r), [watched] "+m"(watched)
         : [entry] "m"(r->entry), [jump] "m"(r->jump), [here] "m"(r->here), [weights] "m"(r->weights),
           [skip] "m"(r->skip), [scales] "m"(r->scales[0]), [later_scales] "m"(r->scales[2]), [to] "m"(r->to),
+          [to_end] "m"(r->to_end), [left_at] "m"(r->left_at), [across] "m"(r->across),
           [minus_square] "m"(r->minus_square), [sums] "m"(r->sums[0]), [later_sums] "m"(r->sums[2])
         : "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory");
     return watched;
@@ -237,38 +270,38 @@ TT_INNER_LOOP static void watch_values(work *w, const int32_t *sums, int32_t cha
 // Four channels of the phase's pixels.
 TT_INNER_LOOP static void sum_phase(work *w, int32_t channel) {
     const tt_window *win = &w->args->window;
-    const int32_t channels = w->args->x_channels, pairs = tap_pairs(w->x), half = LANES * w->half;
+    const axis *y = w->y, *x = w->x;
+    const int32_t channels = w->args->x_channels, pairs = tap_pairs(x), half = LANES * w->half;
     const int32_t step = win->stride_width * channels, row_step = win->stride_height * win->x_width * channels;
-    const int32_t taps = w->y->taps, weights_row = LANES * pairs, width = w->x->pixels * step;
-    const int32_t place = w->x->base + w->left + 1 - 2 * pairs, odd = place & 1;
-    const uint32_t *gradients = w->gradients + LANES * (place >> 1) + (odd ? half : 0);
-    int16_t *to = (int16_t *)w->args->gx + (w->y->first * win->x_width + w->x->first) * channels + channel;
-    row r;
-    r.minus_square = w->watch.minus_square;
-    r.skip = (2 * half - weights_row) * (int32_t)sizeof(uint32_t);
+    const int32_t place = x->base + w->left + 1 - 2 * pairs, odd = place & 1;
+    const int32_t top = y->base - y->taps + 1, below = win->y_height - top;
+    const int32_t met = pairs > 0 && y->taps > 0 ? tt_max(0, tt_min(y->pixels, below)) : 0;  // rows that meet an output
+    int16_t *to = (int16_t *)w->args->gx + (y->first * win->x_width + x->first) * channels + channel;
+    rows r;
+    r.left_at = &r.left, r.left = met, r.top = top, r.below = below;
+    r.row = r.to = to, r.to_end = to + x->pixels * step;
+    r.step = step * (int32_t)sizeof *to, r.width = x->pixels * r.step, r.row_step = row_step * (int32_t)sizeof *to;
+    r.across = (odd ? LANES - half : half) * (int32_t)sizeof(uint32_t);
+    r.skip = (2 * half - LANES * pairs) * (int32_t)sizeof(uint32_t);
+    r.weights_step = LANES * pairs * (int32_t)sizeof(uint32_t);
+    r.gradients_step = 2 * half * (int32_t)sizeof(uint32_t);
+    r.taps = y->taps;
+    r.weights = w->weights + tt_max(0, -top) * LANES * pairs;
+    r.weights_end = w->weights + tt_min(r.taps, below) * LANES * pairs;
+    r.gradients = r.here = w->gradients + LANES * (place >> 1) + (odd ? half : 0) + tt_max(0, top) * 2 * half;
+    r.next = r.here + (odd ? LANES - half : half);
     r.entry = entries[pairs];
-    r.step = step * (int32_t)sizeof *to;
+    r.minus_square = w->watch.minus_square;
 #pragma GCC unroll 4
     for (int32_t i = 0; i < LANES; i++) {
         r.scales[i] = (int32_t)((uint32_t)w->args->factors[channel + i] << (32 - w->rounding.right));
     }
-    int32_t top = w->y->base - taps + 1, below = win->y_height - top;  // of the gradients' rows; how many from there on
-    for (const int16_t *const end = to + w->y->pixels * row_step; to != end; to += row_step, top++, below--) {
-        const int32_t above = tt_max(0, -top), met = pairs > 0 ? tt_min(taps, below) : 0;
-        r.to = to, r.end = to + width;
-        if (met <= above) {
-            for (; r.to != r.end; r.to += step) { memset(r.to, 0, LANES * sizeof *to); }
-            continue;
-        }
-        r.here = gradients + (top + above) * 2 * half;
-        r.next = r.here + (odd ? LANES - half : half);
-        r.weights = w->weights + above * weights_row;
-        r.weights_end = w->weights + met * weights_row;
-        while (sum_pixels(&r) >= 0) {
-            watch_values(w, r.sums, channel);
-            r.minus_square = w->watch.minus_square;
-            if (r.to == r.end) { break; }
-        }
+    while (met > 0 && sum_pixels(&r) >= 0) {
+        watch_values(w, r.sums, channel);
+        r.minus_square = w->watch.minus_square;
+    }
+    for (int32_t i = met; i < y->pixels; i++) {
+        for (int32_t j = 0; j < x->pixels; j++) { memset(to + i * row_step + j * step, 0, LANES * sizeof *to); }
     }
 }
 
@@ -288,32 +321,13 @@ static void four_channels(work *w, const tt_depthwise_block *block, int32_t c) {
     }
 }
 
-// --- channel by channel ---
-
-// The input channels of one pixel, whose first one is element `index`, that are less than LANES in their block.
-static void rest_of_pixel(work *w, const tt_cover *at, int32_t index) {
-    const tt_depthwise_conv2d_input_gradient_args *a = w->args;
-    for (int32_t i = 0; i < a->block_count; i++) {
-        const tt_depthwise_block *block = &a->blocks[i];
-        for (int32_t c = 0; block->count < LANES && c < block->count; c++) {
-            const int64_t total = sum_channel(a, block, at, c);
-            const uint64_t magnitude = tt_magnitude(total);
-            if (magnitude > w->watch.largest) { w->watch.largest = magnitude; }
-            ((int16_t *)a->gx)[index + block->start + c] = tt_to_mantissa(&w->rounding, total, 0);
-        }
-    }
-}
-
-TT_INNER_LOOP static void small_blocks(work *w) {
-    const tt_depthwise_conv2d_input_gradient_args *a = w->args;
-    int32_t least = LANES;
-    for (int32_t i = 0; i < a->block_count; i++) { least = tt_min(least, a->blocks[i].count); }
-    for (int32_t py = 0, index = 0; least < LANES && py < a->window.x_height; py++) {
-        for (int32_t px = 0; px < a->window.x_width; px++, index += a->x_channels) {
-            const tt_cover at = tt_cover_of(&a->window, py, px);
-            rest_of_pixel(w, &at, index);
-        }
-    }
+// A block of less than four channels.
+TT_INNER_LOOP static void small_block(work *w, const tt_depthwise_block *block) {
+    tt_depthwise_conv2d_input_gradient_args alone = *w->args;
+    alone.gx = (int16_t *)alone.gx + block->start;
+    alone.blocks = block, alone.block_count = 1;
+    const uint64_t largest = store_all_pixels(&alone, &w->rounding);
+    if (largest > w->watch.largest) { tt_watch_from(&w->watch, largest, w->rounding.right); }
 }
 
 // Lays out scratch; returns whether it is large enough.
@@ -358,10 +372,13 @@ void tt_depthwise_conv2d_input_gradient_s16(const void *args) {
     memset(w.gradients, 0, sizeof(uint32_t) * (size_t)(2 * LANES * w.half * a->window.y_height));
     for (int32_t i = 0; i < a->block_count; i++) {
         const tt_depthwise_block *block = &a->blocks[i];
-        for (int32_t c = 0; block->count >= LANES && c < block->count; c += LANES) {
+        if (block->count < LANES) {
+            small_block(&w, block);
+            continue;
+        }
+        for (int32_t c = 0; c < block->count; c += LANES) {
             four_channels(&w, block, tt_min(c, block->count - LANES));
         }
     }
-    small_blocks(&w);
     tt_exponent_end(a->gx_exponent, w.watch.largest, values_exponent);
 }
