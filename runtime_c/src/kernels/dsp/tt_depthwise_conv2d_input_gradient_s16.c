@@ -47,41 +47,48 @@ static int32_t tap_pairs(const axis *x) { return (x->taps + 1) / 2; }
 
 // --- packing ---
 
-// The pairs (first, second) of four channels.
-TT_ALWAYS_INLINE static inline void pack_two(uint32_t **out, const uint32_t *first, const uint32_t *second) {
-    __asm__ volatile(
-        "pkhbt  r0, %[first], %[second], lsl #16\n\t"
-        "pkhtb  r1, %[second], %[first], asr #16\n\t"
-        "pkhbt  r2, %[first_high], %[second_high], lsl #16\n\t"
-        "pkhtb  r3, %[second_high], %[first_high], asr #16\n\t"
-        "stm    %[out]!, {r0, r1, r2, r3}\n\t"
-        : [out] "+r"(*out)
-        : [first] "r"(first[0]), [second] "r"(second[0]), [first_high] "r"(first[1]), [second_high] "r"(second[1])
-        : "r0", "r1", "r2", "r3", "memory");
-}
+// The pairs (a, b) of four channels.
+#define PACK(out, a0, a1, b0, b1)                          \
+    "pkhbt  r0, %[" #a0 "], %[" #b0 "], lsl #16\n\t"       \
+    "pkhtb  r1, %[" #b0 "], %[" #a0 "], asr #16\n\t"       \
+    "pkhbt  r2, %[" #a1 "], %[" #b1 "], lsl #16\n\t"       \
+    "pkhtb  r3, %[" #b1 "], %[" #a1 "], asr #16\n\t"       \
+    "stm    %[" #out "]!, {r0, r1, r2, r3}\n\t"
+#define LOAD_PIXEL(x0, x1)                                 \
+    "ldr    %[" #x0 "], [%[gy]]\n\t"                       \
+    "ldr    %[" #x1 "], [%[gy], #4]\n\t"                   \
+    "add    %[gy], %[step]\n\t"
 
 // All pairs with a pixel in them; the first one lies at an even place. The others stay zeros.
 TT_INNER_LOOP static void pack_gradients(const work *w, int32_t channel) {
     const tt_depthwise_conv2d_input_gradient_args *a = w->args;
-    const int32_t channels = a->y_channels, width = a->window.y_width, half = LANES * w->half;
+    const int32_t step = a->y_channels * (int32_t)sizeof(int16_t), width = a->window.y_width, half = LANES * w->half;
     const int16_t *gy = (const int16_t *)a->gy + channel;
-    const uint32_t none[2] = {0, 0};
     uint32_t *row = w->gradients + LANES * (w->left - 1) / 2;
     for (int32_t rows = a->window.y_height; rows > 0; rows--, row += 2 * half) {
-        uint32_t *even = row, *odd = row + half, last[2] = {0, 0}, next[2];
-        for (int32_t two = width >> 1; two > 0; two--) {
-            next[0] = tt_word_at(gy), next[1] = tt_word_at(gy + 2), gy += channels;
-            pack_two(&even, last, next);
-            last[0] = tt_word_at(gy), last[1] = tt_word_at(gy + 2), gy += channels;
-            pack_two(&odd, next, last);
-        }
-        if (width & 1) {
-            next[0] = tt_word_at(gy), next[1] = tt_word_at(gy + 2), gy += channels;
-            pack_two(&even, last, next);
-            pack_two(&odd, next, none);
-        } else {
-            pack_two(&even, last, none);
-        }
+        uint32_t *even = row, *odd = row + half, last0 = 0, last1 = 0, next0, next1;
+        int32_t left = width;
+        __asm__ volatile(
+            "1:\n\t"
+            "subs   %[left], #2\n\t"
+            "blt    2f\n\t"
+            LOAD_PIXEL(next0, next1) PACK(even, last0, last1, next0, next1)
+            LOAD_PIXEL(last0, last1) PACK(odd, next0, next1, last0, last1)
+            "bgt    1b\n\t"  // the flags are still those of left
+            "mov    %[next0], #0\n\t"
+            "mov    %[next1], #0\n\t"
+            PACK(even, last0, last1, next0, next1)
+            "b      3f\n"
+            "2:\n\t"
+            LOAD_PIXEL(next0, next1) PACK(even, last0, last1, next0, next1)
+            "mov    %[last0], #0\n\t"
+            "mov    %[last1], #0\n\t"
+            PACK(odd, next0, next1, last0, last1)
+            "3:\n\t"
+            : [gy] "+r"(gy), [even] "+r"(even), [odd] "+r"(odd), [left] "+r"(left), [last0] "+r"(last0),
+              [last1] "+r"(last1), [next0] "=&r"(next0), [next1] "=&r"(next1)
+            : [step] "r"(step)
+            : "r0", "r1", "r2", "r3", "cc", "memory");
     }
 }
 
