@@ -226,8 +226,8 @@ static range range_of(const tt_conv2d_input_gradient_args *a, int32_t done) {
     return r;
 }
 
-// The next 4 or 2 of them, when `done` are done. One that is left over takes one that is done with it; where it is alone
-// in its blocks it stays alone.
+// The next 4 or 2 of them, when `done` are done. One that is left over takes one that is done with it; where it is
+// alone in its blocks it stays alone.
 static lanes next_lanes(range *r, const tt_conv2d_input_gradient_args *a, int32_t done) {
     if (done >= r->end) { *r = range_of(a, done); }
     const int32_t left = r->end - done;

@@ -3,9 +3,9 @@
 // pixels, one from each pixel on and with zeros around them; so are the weights that a pixel of x meets, in the order in
 // which it meets them. Then SMLAD takes two taps of a channel.
 //
-// With strides, pixels go by phases: those of one phase meet the same taps. Channels beyond a multiple of four take some
-// that are done along; less than four in a block go one by one. Several outputs per channel, wide windows, little scratch
-// and shifts that do not occur are left to the portable kernel.
+// With strides, pixels go by phases: those of one phase meet the same taps. Channels beyond a multiple of four take
+// some that are done along; less than four in a block go one by one. Several outputs per channel, wide windows, little
+// scratch and shifts that do not occur are left to the portable kernel.
 #define TT_PLANES_ARE_RARE
 #include "tinytrain/dsp_gradient.h"
 #include "tinytrain/kernels/depthwise_conv2d.h"
@@ -169,7 +169,7 @@ typedef struct rows {
     "b.w    6f\n"
 enum { PAIR_BYTES = 24, NEXT_TAPS_BYTES = 20 };  // of these instructions
 
-// What follows the first pair in taps of so many, seen from label 0; the 1 stands for Thumb.
+// What follows the first pair where rows of taps have so many, seen from label 0; the 1 stands for Thumb.
 #define ENTRY(pairs) (PAIR_BYTES * ((pairs) * ((pairs) - 1) / 2 + 1) + NEXT_TAPS_BYTES * ((pairs) - 1) + 1)
 static const uint16_t entries[MOST_PAIRS + 1] = {0, ENTRY(1), ENTRY(2), ENTRY(3), ENTRY(4)};
 
