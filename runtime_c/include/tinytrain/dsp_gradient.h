@@ -148,7 +148,7 @@ typedef struct tt_product_of {
     const uint32_t *rows, *rows_end;
     const uint32_t *columns;
     int32_t pairs;         // one at least
-    int32_t *sums;         // [4 rows][2 columns], of four rows; they fit 32 bits
+    int32_t *sums;         // [4 rows][2 columns], of the last four rows; they fit 32 bits
     int16_t *to;           // a row's two mantissas lie this much plus its place (in bytes) in memory
     int32_t scale;         // 2^(32 - rounding shift): the rounded high word of its product with a sum is the mantissa
     int32_t minus_square;  // of the watch
@@ -173,8 +173,8 @@ typedef struct tt_product_of {
 #define TT_FOUR_PAIRS TT_ONE_PAIR TT_ONE_PAIR TT_ONE_PAIR TT_ONE_PAIR
 enum { TT_PAIR_BYTES = 44, TT_UNROLLED_PAIRS = 16 };  // of its instructions; of the loop
 
-// Multiplies and stores rows until one is a hit of the watch (then the result is not negative, and the rows are those
-// behind it) or there are no more. With a scale of 0 it only sums up four rows.
+// Multiplies and stores rows until four are a hit of the watch (then the result is not negative, the rows are those
+// behind them, and their sums are stored too) or there are no more. With a scale of 0 it only sums up four rows.
 //
 // The first pair starts the sums; then a jump into the loop takes what is no whole round of it.
 TT_SHARED_LOOP static int32_t tt_multiply(tt_product_of *product) {
@@ -183,6 +183,7 @@ TT_SHARED_LOOP static int32_t tt_multiply(tt_product_of *product) {
     const uint32_t *const end = b + TT_COLUMN_WORDS * p.pairs;
     const uint32_t rest = (uint32_t)(p.pairs - 1) % TT_UNROLLED_PAIRS;
     uint32_t entry = 1U - TT_PAIR_BYTES * rest;  // before 3; the 1 stands for Thumb
+    int32_t first[2];                            // sums
     __asm__ volatile(
         "ldr    r2, %[entry]\n\t"
         "adr.w  r3, 3f\n\t"
@@ -209,52 +210,59 @@ TT_SHARED_LOOP static int32_t tt_multiply(tt_product_of *product) {
         "cmp    %[b], r12\n\t"
         "bne.w  2b\n\t"
         "ldr    r2, %[scale]\n\t"
-        "cbnz   r2, 4f\n\t"
+        "cbnz   r2, 5f\n"
+        "4:\n\t"
         "ldr    r12, %[sums]\n\t"
         "stm    r12, {r4-r11}\n\t"
-        "b      5f\n"
-        "4:\n\t"
-        "smmulr r4, r4, r2\n\t"
-        "smmulr r5, r5, r2\n\t"
-        "smmulr r6, r6, r2\n\t"
-        "smmulr r7, r7, r2\n\t"
-        "smmulr r8, r8, r2\n\t"
-        "smmulr r9, r9, r2\n\t"
-        "smmulr r10, r10, r2\n\t"
-        "smmulr r11, r11, r2\n\t"
+        "b      7f\n"
+        "5:\n\t"
+        "smmulr r3, r4, r2\n\t"
+        "smmulr r12, r5, r2\n\t"
+        "strd   r4, r5, %[first]\n\t"
+        "smmulr r4, r6, r2\n\t"
+        "smmulr r5, r7, r2\n\t"
+        "smmulr lr, r8, r2\n\t"
+        "smmulr %[b], r9, r2\n\t"
+        "ssat   r3, #16, r3\n\t"
+        "ssat   r12, #16, r12\n\t"
         "ssat   r4, #16, r4\n\t"
         "ssat   r5, #16, r5\n\t"
-        "ssat   r6, #16, r6\n\t"
-        "ssat   r7, #16, r7\n\t"
-        "ssat   r8, #16, r8\n\t"
-        "ssat   r9, #16, r9\n\t"
-        "ssat   r10, #16, r10\n\t"
-        "ssat   r11, #16, r11\n\t"
+        "ssat   lr, #16, lr\n\t"
+        "ssat   %[b], #16, %[b]\n\t"
+        "pkhbt  r3, r3, r12, lsl #16\n\t"
         "pkhbt  r4, r4, r5, lsl #16\n\t"
-        "pkhbt  r6, r6, r7, lsl #16\n\t"
-        "pkhbt  r8, r8, r9, lsl #16\n\t"
-        "pkhbt  r10, r10, r11, lsl #16\n\t"
-        "ldr    r2, %[to]\n\t"
-        "ldm    %[a]!, {r5, r7, r9, r11}\n\t"
-        "str    r4, [r2, r5]\n\t"
-        "str    r6, [r2, r7]\n\t"
-        "str    r8, [r2, r9]\n\t"
-        "str    r10, [r2, r11]\n\t"
+        "pkhbt  lr, lr, %[b], lsl #16\n\t"
+        "smmulr r5, r10, r2\n\t"
+        "smmulr r2, r11, r2\n\t"
+        "ssat   r5, #16, r5\n\t"
+        "ssat   r2, #16, r2\n\t"
+        "pkhbt  r5, r5, r2, lsl #16\n\t"
+        "ldr    %[b], %[to]\n\t"
+        "ldrd   r2, r12, [%[a]], #8\n\t"
+        "str    r3, [%[b], r2]\n\t"
+        "str    r4, [%[b], r12]\n\t"
+        "ldrd   r2, r12, [%[a]], #8\n\t"
+        "str    lr, [%[b], r2]\n\t"
+        "str    r5, [%[b], r12]\n\t"
         "ldr    %[b], %[minus_square]\n\t"
-        "smlad  r5, r4, r4, %[b]\n\t"
-        "smlad  r7, r6, r6, %[b]\n\t"
-        "smlad  r9, r8, r8, %[b]\n\t"
-        "smlad  r11, r10, r10, %[b]\n\t"
-        "ands   %[b], r5\n\t"
-        "ands   r7, r9\n\t"
-        "and    r7, r7, r11\n\t"
-        "ands   %[b], r7\n\t"
-        "bpl    5f\n\t"
+        "smlad  r3, r3, r3, %[b]\n\t"
+        "smlad  r4, r4, r4, %[b]\n\t"
+        "smlad  lr, lr, lr, %[b]\n\t"
+        "smlad  r5, r5, r5, %[b]\n\t"
+        "ands   %[b], r3\n\t"
+        "ands   r4, r5\n\t"
+        "and    r4, r4, lr\n\t"
+        "ands   %[b], r4\n\t"
+        "bpl    6f\n\t"
         "ldr    r12, %[rows_end]\n\t"
         "cmp    %[a], r12\n\t"
-        "bne.w  1b\n"
-        "5:\n\t"
-        : [a] "+l"(a), [b] "+l"(b), [entry] "+m"(entry)
+        "bne.w  1b\n\t"
+        "b      7f\n"
+        "6:\n\t"
+        "ldrd   r4, r5, %[first]\n\t"
+        "b      4b\n"
+        "7:\n\t"
+        : [a] "+l"(a), [b] "+l"(b), [entry] "+m"(entry), [first] "=m"(first)
         : [columns] "m"(p.columns), [end] "m"(end), [sums] "m"(p.sums), [scale] "m"(p.scale),
           [minus_square] "m"(p.minus_square), [to] "m"(p.to), [rows_end] "m"(p.rows_end)
         : "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "lr", "cc", "memory");

@@ -11,6 +11,11 @@
 enum {
     TT_PLANE_OUTPUTS = 4,     // at a time
     TT_PLANE_ON_STACK = 128,  // elements, where there is less scratch
+#ifdef TT_PLANES_ARE_RARE     // then small code is worth more
+    TT_PLANE_UNROLLED = 1,
+#else
+    TT_PLANE_UNROLLED = 7,    // weights of a row
+#endif
 };
 
 // Rows of `step` elements; of the image they show rows `top` on and columns `left` on, which may lie outside it.
@@ -43,7 +48,7 @@ TT_ALWAYS_INLINE static inline void tt_add_windows(const int16_t *x, int32_t x_s
                                                    int32_t width, int32_t stride, int32_t *sums) {
     int32_t s0 = sums[0], s1 = sums[1], s2 = sums[2], s3 = sums[3];
     for (; height > 0; height--, x += x_step, w += width) {
-#pragma GCC unroll 7
+#pragma GCC unroll TT_PLANE_UNROLLED
         for (int32_t k = 0; k < width; k++) {
             const int32_t weight = w[k];
             s0 += x[k] * weight;
@@ -58,7 +63,7 @@ TT_ALWAYS_INLINE static inline void tt_add_windows(const int16_t *x, int32_t x_s
 // The same for any window; common ones are written out.
 TT_ALWAYS_INLINE static inline void tt_add_any_windows(const int16_t *x, int32_t x_step, const int8_t *w,
                                                        int32_t height, int32_t width, int32_t stride, int32_t *sums) {
-    switch (width * 4 + stride) {
+    switch (TT_PLANE_UNROLLED > 1 ? width * 4 + stride : 0) {
     case 3 * 4 + 1: tt_add_windows(x, x_step, w, height, 3, 1, sums); break;
     case 3 * 4 + 2: tt_add_windows(x, x_step, w, height, 3, 2, sums); break;
     case 5 * 4 + 1: tt_add_windows(x, x_step, w, height, 5, 1, sums); break;

@@ -43,16 +43,21 @@ static uint64_t store_pixel(const tt_depthwise_conv2d_input_gradient_args *a, co
     return largest;
 }
 
-// After the begin of a step; ends it.
-static inline void tt_depthwise_input_gradients(const tt_depthwise_conv2d_input_gradient_args *a,
-                                                const tt_rounding *rounding, int32_t sums_exponent) {
+// All pixels; returns the largest magnitude.
+static uint64_t store_all_pixels(const tt_depthwise_conv2d_input_gradient_args *a, const tt_rounding *rounding) {
     uint64_t largest = 0;
     for (int32_t pixel = 0; pixel < a->window.x_height * a->window.x_width; pixel++) {
         const tt_cover at = tt_cover_of(&a->window, pixel / a->window.x_width, pixel % a->window.x_width);
         const uint64_t magnitude = store_pixel(a, &at, rounding, pixel * a->x_channels);
         if (magnitude > largest) { largest = magnitude; }
     }
-    tt_exponent_end(a->gx_exponent, largest, sums_exponent);
+    return largest;
+}
+
+// After the begin of a step; ends it.
+static inline void tt_depthwise_input_gradients(const tt_depthwise_conv2d_input_gradient_args *a,
+                                                const tt_rounding *rounding, int32_t sums_exponent) {
+    tt_exponent_end(a->gx_exponent, store_all_pixels(a, rounding), sums_exponent);
 }
 
 static inline void tt_depthwise_conv2d_input_gradient(const tt_depthwise_conv2d_input_gradient_args *a) {

@@ -67,9 +67,11 @@ static void scale_one(const work *w, const int16_t *gy, int32_t first, int32_t l
 // The same for four pixels; `last` is at most the number of channels, and even.
 static void scale_four(const work *w, const int16_t *const *gy, int32_t first, int32_t last, uint32_t *out) {
     const int16_t *g0 = gy[0] + first, *g1 = gy[1] + first, *g2 = gy[2] + first, *g3 = gy[3] + first;
-    const int32_t *factors = w->args->factors + first, *const end = w->args->factors + last;
-    while (factors < end) {
-        const int32_t even = *factors++, odd = *factors++;
+    const uint32_t *factors = (const uint32_t *)w->args->factors + first;
+    for (int32_t pairs = (last - first) / 2; pairs > 0; pairs--) {
+        uint32_t both[2];
+        tt_load_two(&factors, &both[0], &both[1]);
+        const int32_t even = (int32_t)both[0], odd = (int32_t)both[1];
         tt_store_two(&out, scaled_pair(tt_word_at(g0), even, odd), scaled_pair(tt_word_at(g1), even, odd));
         tt_store_two(&out, scaled_pair(tt_word_at(g2), even, odd), scaled_pair(tt_word_at(g3), even, odd));
         g0 += 2, g1 += 2, g2 += 2, g3 += 2;
@@ -209,40 +211,45 @@ TT_INNER_LOOP static void store_any(work *w, const int64_t *totals, const uint32
 
 // --- loops ---
 
-// The next 4 or 2 input channels that lie in the same blocks, when `done` of them are done. One that is left over takes
-// one that is done with it; where it is alone in its blocks it stays alone.
-static lanes next_lanes(const tt_conv2d_input_gradient_args *a, int32_t done) {
-    int32_t start = 0, end = a->x_channels;
+// Input channels that lie in the same blocks: those around `done`.
+typedef struct range {
+    int32_t start, end;
+} range;
+
+static range range_of(const tt_conv2d_input_gradient_args *a, int32_t done) {
+    range r = {0, a->x_channels};
     for (int32_t i = 0; i < a->block_count; i++) {
         const int32_t first = a->blocks[i].ci_start, last = first + a->blocks[i].ci_count;
-        if (first > done) { end = tt_min(end, first); } else { start = tt_max(start, first); }
-        if (last > done) { end = tt_min(end, last); } else { start = tt_max(start, last); }
+        if (first > done) { r.end = tt_min(r.end, first); } else { r.start = tt_max(r.start, first); }
+        if (last > done) { r.end = tt_min(r.end, last); } else { r.start = tt_max(r.start, last); }
     }
-    const int32_t left = end - done;
-    const lanes four = {done, TILE_CHANNELS}, two = {done, 2}, again = {done - 1, 2}, one = {done, 1};
-    return left >= TILE_CHANNELS ? four : left >= 2 ? two : done > start ? again : one;
+    return r;
 }
 
-// Two input channels (or one) of all packed quads.
-TT_INNER_LOOP static void sum_quads(work *w, const uint32_t *weights, int32_t pairs, int32_t quads, int32_t ci,
-                                    int32_t lanes) {
-    const int32_t quad = TT_DOT_ROWS * (pairs + 1);
-    const int narrow = lanes == 2 && w->fitting >= pairs && w->scale != 0;
-    int32_t sums[TT_DOT_SUMS];
-    tt_product_of product = {w->gradients, w->gradients + quads * quad, weights, pairs, sums,
-                             (int16_t *)w->args->gx + ci, w->scale, w->watch.minus_square};
-    while (narrow && product.rows < product.rows_end) {
-        if (tt_multiply(&product) >= 0) {
-            tt_product_of again = {.rows = product.rows - quad, .columns = weights, .pairs = pairs, .sums = sums};
-            tt_multiply(&again);
-            tt_watch_sums(&w->watch, sums, TT_DOT_SUMS, w->rounding.right);
-            product.minus_square = w->watch.minus_square;
-        }
+// The next 4 or 2 of them, when `done` are done. One that is left over takes one that is done with it; where it is
+// alone in its blocks it stays alone.
+static lanes next_lanes(range *r, const tt_conv2d_input_gradient_args *a, int32_t done) {
+    if (done >= r->end) { *r = range_of(a, done); }
+    const int32_t left = r->end - done;
+    const lanes four = {done, TILE_CHANNELS}, two = {done, 2}, again = {done - 1, 2}, one = {done, 1};
+    return left >= TILE_CHANNELS ? four : left >= 2 ? two : done > r->start ? again : one;
+}
+
+// All packed quads, where sums fit 32 bits and the scale is a factor.
+TT_INNER_LOOP static void sum_narrow(work *w, tt_product_of *product) {
+    while (product->rows < product->rows_end) {
+        if (tt_multiply(product) < 0) { return; }
+        tt_watch_sums(&w->watch, product->sums, TT_DOT_SUMS, w->rounding.right);
+        product->minus_square = w->watch.minus_square;
     }
-    for (; product.rows < product.rows_end; product.rows += quad) {
+}
+
+// Where not, or of one input channel.
+TT_INNER_LOOP static void sum_wide(work *w, tt_product_of *product, int32_t ci, int32_t lanes) {
+    for (; product->rows < product->rows_end; product->rows += TT_DOT_ROWS * (product->pairs + 1)) {
         int64_t totals[TT_DOT_SUMS] = {0};
-        tt_multiply_wide(&product, w->fitting, totals);
-        store_any(w, totals, product.rows + TT_DOT_ROWS * pairs, ci, lanes);
+        tt_multiply_wide(product, w->fitting, totals);
+        store_any(w, totals, product->rows + TT_DOT_ROWS * product->pairs, ci, lanes);
     }
 }
 
@@ -256,15 +263,27 @@ static void sum_tile(work *w, int32_t first, int32_t quads, int32_t positions) {
         }
         for (int32_t r = 0; r < TT_DOT_ROWS; r++) { *quad++ = place_of(w, n + r); }
     }
+    const int narrow = w->fitting >= pairs && w->scale != 0;
+    int32_t sums[TT_DOT_SUMS];
+    tt_product_of product = {.rows_end = quad, .pairs = pairs, .sums = sums, .scale = w->scale,
+                             .minus_square = w->watch.minus_square};
+    range same = {0, 0};
     for (int32_t done = 0; done < w->args->x_channels;) {
-        const lanes next = next_lanes(w->args, done);
+        const lanes next = next_lanes(&same, w->args, done);
         for (int32_t p = 0; p < positions; p++) {
             pack_weights(w, &next, p, 0, w->channels, w->weights + TILE_CHANNELS * p * half);
         }
-        for (int32_t lane = 0; lane < next.count; lane += 2) {
-            sum_quads(w, w->weights + lane, pairs, quads, next.ci + lane, tt_min(next.count, 2));
-        }
         done = next.ci + next.count;
+        for (int32_t lane = 0; lane < next.count; lane += 2) {
+            product.rows = w->gradients;
+            product.columns = w->weights + lane;
+            product.to = (int16_t *)w->args->gx + next.ci + lane;
+            if (narrow && next.count > 1) {
+                sum_narrow(w, &product);
+            } else {
+                sum_wide(w, &product, next.ci + lane, tt_min(next.count, 2));
+            }
+        }
     }
 }
 
@@ -310,8 +329,9 @@ static void run_phase(work *w) {
     const int32_t most = tt_min(FITTING_PAIRS, a->scratch_bytes / (QUAD_PAIR + TILE_PAIR) & ~1);
     w->gradients = (uint32_t *)(void *)a->scratch;
     for (int32_t n = 0; n < w->phase.pixels; n += TT_DOT_ROWS) {
+        range same = {0, 0};
         for (int32_t done = 0; done < a->x_channels;) {
-            const lanes next = next_lanes(a, done);
+            const lanes next = next_lanes(&same, a, done);
             sum_pieces(w, n, &next, positions, most);
             done = next.ci + next.count;
         }
