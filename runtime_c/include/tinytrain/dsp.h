@@ -17,7 +17,7 @@
 typedef uint64_t tt_two_words __attribute__((aligned(4), may_alias));
 
 // Four bytes from any address.
-static inline uint32_t tt_load_bytes(const int8_t *from) {
+static inline uint32_t tt_load_bytes(const void *from) {
     uint32_t word;
     memcpy(&word, from, sizeof word);
     return word;

@@ -4,20 +4,11 @@
 #ifndef TINYTRAIN_DSP_GRADIENT_H
 #define TINYTRAIN_DSP_GRADIENT_H
 
-#include <arm_acle.h>
-#include <string.h>
-
+#include "tinytrain/dsp.h"
 #include "tinytrain/gradient.h"
 
 // An inner loop that not every kernel has a use for.
 #define TT_SHARED_LOOP __attribute__((noinline, unused))
-
-// Four bytes from any address.
-static inline uint32_t tt_word_at(const void *from) {
-    uint32_t word;
-    memcpy(&word, from, sizeof word);
-    return word;
-}
 
 static inline void tt_put_word(void *to, uint32_t word) { memcpy(to, &word, sizeof word); }
 
@@ -28,52 +19,14 @@ static inline uint32_t tt_half_at(const void *from) {
 }
 
 // Two words from, or to, a multiple of 4, and the pointer behind them.
-static inline void tt_load_two(const uint32_t **from, uint32_t *first, uint32_t *second) {
+static inline void tt_take_two(const uint32_t **from, uint32_t *first, uint32_t *second) {
     __asm__("ldrd %0, %1, [%2], #8"
             : "=r"(*first), "=r"(*second), "+r"(*from)
             : "m"(*(const uint32_t(*)[2]) * from));
 }
 
-static inline void tt_store_two(uint32_t **to, uint32_t first, uint32_t second) {
+static inline void tt_put_two(uint32_t **to, uint32_t first, uint32_t second) {
     __asm__("strd %2, %3, [%0], #8" : "+r"(*to), "=m"(*(uint32_t(*)[2]) * to) : "r"(first), "r"(second));
-}
-
-// gcc finds these instructions in C only by luck.
-static inline uint32_t tt_pair_of_lows(uint32_t first, uint32_t second) {
-    uint32_t pair;
-    __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(pair) : "r"(first), "r"(second));
-    return pair;
-}
-
-static inline uint32_t tt_pair_of_highs(uint32_t first, uint32_t second) {
-    uint32_t pair;
-    __asm__("pkhtb %0, %1, %2, asr #16" : "=r"(pair) : "r"(second), "r"(first));
-    return pair;
-}
-
-// Bytes 0 and 2, or 1 and 3, as int16, each plus one of a pair.
-static inline uint32_t tt_even_bytes(uint32_t word) {
-    uint32_t pair;
-    __asm__("sxtb16 %0, %1" : "=r"(pair) : "r"(word));
-    return pair;
-}
-
-static inline uint32_t tt_odd_bytes(uint32_t word) {
-    uint32_t pair;
-    __asm__("sxtb16 %0, %1, ror #8" : "=r"(pair) : "r"(word));
-    return pair;
-}
-
-static inline uint32_t tt_even_bytes_plus(uint32_t pair, uint32_t word) {
-    uint32_t sums;
-    __asm__("sxtab16 %0, %1, %2" : "=r"(sums) : "r"(pair), "r"(word));
-    return sums;
-}
-
-static inline uint32_t tt_odd_bytes_plus(uint32_t pair, uint32_t word) {
-    uint32_t sums;
-    __asm__("sxtab16 %0, %1, %2, ror #8" : "=r"(sums) : "r"(pair), "r"(word));
-    return sums;
 }
 
 // floor(a b / 2^32), and floor(a b / 2^32 + 1/2)
@@ -92,7 +45,7 @@ static inline int32_t tt_saturate16(int32_t x) {
 }
 
 static inline uint32_t tt_saturated_pair(int32_t first, int32_t second) {
-    return tt_pair_of_lows((uint32_t)tt_saturate16(first), (uint32_t)tt_saturate16(second));
+    return tt_firsts((uint32_t)tt_saturate16(first), (uint32_t)tt_saturate16(second));
 }
 
 // --- the largest magnitude ---

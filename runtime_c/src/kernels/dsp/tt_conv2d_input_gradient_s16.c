@@ -57,7 +57,7 @@ static void scale_one(const work *w, const int16_t *gy, int32_t first, int32_t l
     const int32_t *factors = w->args->factors, end = tt_min(last, w->args->y_channels);
     int32_t co = first;
     for (; gy != 0 && co + 1 < end; co += 2, out += TT_DOT_ROWS) {
-        *out = scaled_pair(tt_word_at(gy + co), factors[co], factors[co + 1]);
+        *out = scaled_pair(tt_load_bytes(gy + co), factors[co], factors[co + 1]);
     }
     for (; co < last; co += 2, out += TT_DOT_ROWS) {
         *out = gy != 0 && co < end ? scaled_pair((uint32_t)gy[co], factors[co], 0) : 0;
@@ -70,10 +70,10 @@ static void scale_four(const work *w, const int16_t *const *gy, int32_t first, i
     const uint32_t *factors = (const uint32_t *)w->args->factors + first;
     for (int32_t pairs = (last - first) / 2; pairs > 0; pairs--) {
         uint32_t both[2];
-        tt_load_two(&factors, &both[0], &both[1]);
+        tt_take_two(&factors, &both[0], &both[1]);
         const int32_t even = (int32_t)both[0], odd = (int32_t)both[1];
-        tt_store_two(&out, scaled_pair(tt_word_at(g0), even, odd), scaled_pair(tt_word_at(g1), even, odd));
-        tt_store_two(&out, scaled_pair(tt_word_at(g2), even, odd), scaled_pair(tt_word_at(g3), even, odd));
+        tt_put_two(&out, scaled_pair(tt_load_bytes(g0), even, odd), scaled_pair(tt_load_bytes(g1), even, odd));
+        tt_put_two(&out, scaled_pair(tt_load_bytes(g2), even, odd), scaled_pair(tt_load_bytes(g3), even, odd));
         g0 += 2, g1 += 2, g2 += 2, g3 += 2;
     }
 }
@@ -146,8 +146,8 @@ static void pack_pairs(const int8_t *weights, int32_t step, int32_t pairs, uint3
 // The same of input channels 0 and 1 alone.
 static void pack_pairs_of_two(const int8_t *weights, int32_t step, int32_t pairs, uint32_t *out) {
     for (; pairs > 0; pairs--, weights += 2 * step, out += TILE_CHANNELS) {
-        const uint32_t both = tt_pair_of_lows(tt_half_at(weights), tt_half_at(weights + step));
-        out[0] = tt_even_bytes(both), out[1] = tt_odd_bytes(both);
+        const uint32_t both = tt_firsts(tt_half_at(weights), tt_half_at(weights + step));
+        out[0] = tt_even_pair(both), out[1] = tt_odd_pair(both);
     }
 }
 

@@ -49,22 +49,22 @@ TT_INNER_LOOP static void pack_outputs(const work *w, int32_t co, int32_t first,
         const int16_t *gy = (const int16_t *)a->gy + output * channels + a->co_start + co;
         const int32_t whole = count < TT_DOT_ROWS ? 0 : tt_min(part.pairs, (w->meeting.columns - part.column) / 2);
         for (int32_t pair = 0; pair < whole; pair++, gy += 2 * channels) {
-            const uint32_t low = tt_word_at(gy), high = tt_word_at(gy + 2);
-            const uint32_t next_low = tt_word_at(gy + channels), next_high = tt_word_at(gy + channels + 2);
-            tt_store_two(&out, tt_pair_of_lows(low, next_low), tt_pair_of_highs(low, next_low));
-            tt_store_two(&out, tt_pair_of_lows(high, next_high), tt_pair_of_highs(high, next_high));
+            const uint32_t low = tt_load_bytes(gy), high = tt_load_bytes(gy + 2);
+            const uint32_t next_low = tt_load_bytes(gy + channels), next_high = tt_load_bytes(gy + channels + 2);
+            tt_put_two(&out, tt_firsts(low, next_low), tt_seconds(low, next_low));
+            tt_put_two(&out, tt_firsts(high, next_high), tt_seconds(high, next_high));
         }
         for (int32_t pair = whole; pair < part.pairs; pair++, gy += 2 * channels) {
             const int32_t both = w->meeting.columns - part.column > 2 * pair + 1;
             for (int32_t r = 0; r < TT_DOT_ROWS; r++) {
                 const uint32_t value = r < count ? tt_half_at(gy + r) : 0;
-                *out++ = tt_pair_of_lows(value, both && r < count ? tt_half_at(gy + channels + r) : 0);
+                *out++ = tt_firsts(value, both && r < count ? tt_half_at(gy + channels + r) : 0);
             }
         }
     }
     for (; first < last; first++) {
-        tt_store_two(&out, 0, 0);
-        tt_store_two(&out, 0, 0);
+        tt_put_two(&out, 0, 0);
+        tt_put_two(&out, 0, 0);
     }
 }
 
@@ -87,8 +87,8 @@ TT_INNER_LOOP static void pack_inputs(const work *w, int32_t ci, int32_t first, 
             const int32_t next = w->meeting.columns - part.column > 2 * pair + 1 ? step : 0;
             const uint32_t even = a->x_channels > 1 ? tt_half_at(x) : (uint32_t)*x;
             const uint32_t odd = a->x_channels > 1 ? tt_half_at(x + next) : (uint32_t)x[next];
-            const uint32_t both = tt_pair_of_lows(even, odd);
-            tt_store_two(&out, tt_even_bytes_plus(minus_zero, both) & kept, tt_odd_bytes_plus(minus_zero, both));
+            const uint32_t both = tt_firsts(even, odd);
+            tt_put_two(&out, tt_add_even_pair(minus_zero, both) & kept, tt_add_odd_pair(minus_zero, both));
         }
     }
 }

@@ -120,11 +120,11 @@ TT_INNER_LOOP static void pack_weights(const work *w, const tt_depthwise_block *
         const int8_t *at = end;
         if (alone) {
             at -= tap_step;
-            pack_taps(&out, 0, tt_word_at(at));
+            pack_taps(&out, 0, tt_load_bytes(at));
         }
         for (int32_t pair = pairs; pair > 0; pair--) {
             at -= 2 * tap_step;
-            pack_taps(&out, tt_word_at(at + tap_step), tt_word_at(at));
+            pack_taps(&out, tt_load_bytes(at + tap_step), tt_load_bytes(at));
         }
     }
 }

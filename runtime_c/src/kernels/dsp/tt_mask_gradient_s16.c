@@ -35,7 +35,7 @@ void tt_mask_gradient_s16(const void *args) {
     const uint32_t *from = (const uint32_t *)(const void *)gy, *const end = from + whole / 2;
     uint32_t *to = (uint32_t *)(void *)gx;
     for (; from < end; mask += TOGETHER / 8) {
-        const uint32_t bits = tt_word_at(mask);
+        const uint32_t bits = tt_load_bytes(mask);
         if (bits == UINT32_MAX && gx == gy) {  // common where only int8 itself clamps
             from += TOGETHER / 2, to += TOGETHER / 2;
             continue;
