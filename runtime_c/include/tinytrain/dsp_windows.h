@@ -153,9 +153,9 @@ typedef struct tt_places {
     REQUANTIZE(ALL_EIGHT)                                                                                       \
     FROM(x0, x1, to)                                                                                            \
     FROM(w0, w1, sixth) "strb %[s7], [%[x0], %[w1]]\n\tstrb %[s6], [%[x0], %[w0]]\n\t"                          \
-    FROM(w0, w1, fourth) "strb %[s5], [%[x0], %[w1]]\n\tstrb %[s4], [%[x0], %[w0]]\n\t"                         \
-    FROM(w0, w1, second) "strb %[s3], [%[x0], %[w1]]\n\tstrb %[s2], [%[x0], %[w0]]\n\t"                         \
-    FROM(w0, w1, steps) "strb %[s1], [%[x0], %[w0]]\n\tstrb %[s0], [%[x0]]\n\t"                                 \
+    FROM(w0, w1, third) "strb %[s5], [%[x0], %[w1]]\n\tstrb %[s3], [%[x0], %[w0]]\n\t"                          \
+    FROM(w0, w1, steps) "strb %[s4], [%[x0], %[w0], lsl #2]\n\tstrb %[s2], [%[x0], %[w0], lsl #1]\n\t"          \
+    "strb %[s1], [%[x0], %[w0]]\n\tstrb %[s0], [%[x0]]\n\t"                                                     \
     "add %[x0], %[x0], %[w0], lsl #3\n\t"                                                                       \
     "str %[x0], %[to]\n\t"                                                                                      \
     "add %[x], %[x], %[w1]\n\t"                                                                                 \
@@ -178,7 +178,7 @@ typedef struct tt_places {
                        [w0] "=&r"(w0), [w1] "=&r"(w1), [s0] "=&r"(s0), [s1] "=&r"(s1), [s2] "=&r"(s2),                \
                        [s3] "=&r"(s3), [s4] "=&r"(s4), [s5] "=&r"(s5), [s6] "=&r"(s6), [s7] "=&r"(s7) __VA_ARGS__,    \
                        [bias] "m"(bias), [scale] "m"(scale), [shift] "m"(shift), [again] "m"(again),                  \
-                       [steps] "m"(steps), [second] "m"(second), [fourth] "m"(fourth), [sixth] "m"(sixth)             \
+                       [steps] "m"(steps), [third] "m"(third), [sixth] "m"(sixth)                                    \
                      : "cc", "memory")
 #define RUN_THREE_ROWS(ROW)                                                                                    \
     RUN_EIGHT(THREE_ROWS(ROW), : [pitch] "r"(pitch), [taps0] "m"(w[0]), [taps1] "m"(w[1]), [taps2] "m"(w[2]))
@@ -187,8 +187,7 @@ TT_INNER_LOOP static void tt_add_eights(const tt_strip *s) {
     const int32_t pitch = s->pitch, step = s->step, last = s->outputs - 1, row = 8 * s->count * step;
     const int32_t x_bytes = s->stride_width * 2 * TT_FOUR_BYTES;
     const tt_frame steps = {step, x_bytes - (s->height - 1) * pitch}, again = {s->y_row - row, s->y_row};
-    const tt_frame second = {2 * step, 3 * step}, fourth = {4 * step, tt_min(5, last) * step};
-    const tt_frame sixth = {tt_min(6, last) * step, last * step};
+    const tt_frame third = {3 * step, tt_min(5, last) * step}, sixth = {tt_min(6, last) * step, last * step};
     tt_frame rows = {0, s->stride * pitch - s->count * x_bytes}, shift = {0, s->ties};
     for (int32_t lane = 0; lane < TT_PLANES; lane++) {
         const tt_channel *c = s->channels + lane;

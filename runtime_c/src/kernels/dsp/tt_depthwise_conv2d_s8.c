@@ -22,7 +22,7 @@ typedef struct group {
     uint32_t *weights;              // planes: [CHANNELS, kernel_height, taps]; else [taps of a window, 2]
     uint32_t *planes;               // [rows of the image, quads, TT_QUAD_WORDS]
     int32_t quads, at_once;         // of a row; rows of outputs whose windows there is room for
-    int32_t eights, bordered;       // whether outputs are found by eights; whether planes have rows of zeros around them
+    int32_t eights, bordered;       // whether outputs are found by eights; whether planes have rows of zeros around
     int32_t listed;                 // where windows begin in the first one of the rows whose runs are listed
     tt_row_plan plan;
     tt_strip strip;
