@@ -15,7 +15,8 @@
 #define HIGH(s, x, w) ADD("smlatb", s, x, w, s)
 #define LAST(s, x, w) ADD("smlabt", s, x, w, s)
 #define LOW(s, x, w) ADD("smlabb", s, x, w, s)
-#define TAPS(a, b) "ldrd %[" #a "], %[" #b "], [%[w]], #8\n\t"
+#define TAPS_AND(move, a, b) "ldrd %[" #a "], %[" #b "], [%[w]], #" #move "\n\t"
+#define TAPS(a, b) TAPS_AND(8, a, b)
 #define TAP(a) "ldr %[" #a "], [%[w]], #4\n\t"
 #define LOAD_TWO(a, b, at) "ldrd %[" #a "], %[" #b "], [%[x], #" #at "]\n\t"
 #define LOAD(a, at) "ldr %[" #a "], [%[x], #" #at "]\n\t"
@@ -32,13 +33,14 @@
     LAST(s4, x1, w1) PAIR(s5, x1, w1) BOTH(s6, x1, w0) SECOND(s7, x1, w0)                                       \
     LOAD(x0, 64) LAST(s6, x0, w1) PAIR(s7, x0, w1)
 // No register is left for six words of pixels: the first taps pass over them from left to right, the last ones back.
-#define EIGHT_5(BOTH, SECOND)                                                                                   \
+// Those of the last row go back to the first row's.
+#define EIGHT_5(BOTH, SECOND, MOVE)                                                                             \
     TAPS(w0, w1)                                                                                                \
     LOAD_TWO(x0, x1, 0) BOTH(s0, x0, w0) SECOND(s1, x0, w0) PAIR(s1, x1, w1) BOTH(s2, x1, w0) SECOND(s3, x1, w0) \
     LOAD_TWO(x0, x1, 32) PAIR(s3, x0, w1) BOTH(s4, x0, w0) SECOND(s5, x0, w0) PAIR(s5, x1, w1) BOTH(s6, x1, w0) \
     SECOND(s7, x1, w0)                                                                                          \
     LOAD_TWO(x0, x1, 64) PAIR(s7, x0, w1)                                                                       \
-    TAPS(w0, w1) LAST(s6, x1, w1) PAIR(s7, x1, w1) PAIR(s6, x0, w0) LAST(s4, x0, w1) PAIR(s5, x0, w1)           \
+    TAPS_AND(MOVE, w0, w1) LAST(s6, x1, w1) PAIR(s7, x1, w1) PAIR(s6, x0, w0) LAST(s4, x0, w1) PAIR(s5, x0, w1) \
     LOAD_TWO(x0, x1, 32) PAIR(s4, x1, w0) LAST(s2, x1, w1) PAIR(s3, x1, w1) PAIR(s2, x0, w0) LAST(s0, x0, w1)   \
     PAIR(s1, x0, w1)                                                                                            \
     LOAD(x1, 4) PAIR(s0, x1, w0)
@@ -166,12 +168,11 @@ typedef struct tt_places {
     "ldr %[s7], %[bias]\n\t" FROM(w0, w1, taps0) ROW(BOTH_TO_BIAS, SECOND_TO_BIAS)                              \
     "add %[x], %[x], %[pitch]\n\t" FROM(w0, w1, taps1) ROW(PAIR, HIGH)                                          \
     "add %[x], %[x], %[pitch]\n\t" FROM(w0, w1, taps2) ROW(PAIR, HIGH) EIGHT_OUTPUTS
-#define ROW_BELOW(ROW) "ldr %[x0], %[pitch]\n\tadd %[x], %[x], %[x0]\n\t" ROW(PAIR, HIGH)
-#define FIVE_ROWS(ROW)                                                                                          \
+#define ROW_BELOW(MOVE) "ldr %[x0], %[pitch]\n\tadd %[x], %[x], %[x0]\n\t" EIGHT_5(PAIR, HIGH, MOVE)
+#define FIVE_ROWS                                                                                               \
     "1:\t"                                                                                                      \
-    "ldr %[s7], %[bias]\n\t"                                                                                    \
-    "ldr %[w], %[w_of]\n\t" ROW(BOTH_TO_BIAS, SECOND_TO_BIAS)                                                   \
-    ROW_BELOW(ROW) ROW_BELOW(ROW) ROW_BELOW(ROW) ROW_BELOW(ROW) EIGHT_OUTPUTS
+    "ldr %[s7], %[bias]\n\t" EIGHT_5(BOTH_TO_BIAS, SECOND_TO_BIAS, 8)                                           \
+    ROW_BELOW(8) ROW_BELOW(8) ROW_BELOW(8) ROW_BELOW(-72) EIGHT_OUTPUTS
 #define RUN_EIGHT(TEXT, ...)                                                                                          \
     __asm__ volatile(TEXT                                                                                             \
                      : [x] "+&r"(x), [to] "+m"(to), [rows] "+m"(rows), [x0] "=&r"(x0), [x1] "=&l"(x1),                \
@@ -200,8 +201,7 @@ TT_INNER_LOOP static void tt_add_eights(const tt_strip *s) {
         rows.first = s->rows;
         shift.first = c->right;
         if (s->width == 5) {
-            const uint32_t *w;
-            RUN_EIGHT(FIVE_ROWS(EIGHT_5), , [w] "=&r"(w) : [pitch] "m"(pitch), [w_of] "m"(taps));
+            RUN_EIGHT(FIVE_ROWS, , [w] "+&r"(taps) : [pitch] "m"(pitch));
             continue;
         }
         const tt_frame *const pairs = (const tt_frame *)(const void *)taps;
