@@ -165,7 +165,7 @@ class DepthwiseConv2d(Operator):
         height, y = graph[node.inputs[0]].shape[0], graph.outs(node)[0]
         columns = (-(-y.shape[1] // EXPANDED_OUTPUTS) * EXPANDED_OUTPUTS - 1) * strides[1] + kernel[1]
         quads = -(-columns // EXPANDED_OUTPUTS)
-        if kernel[0] == 3:  # its border too
+        if kernel[0] == 3 or (kernel == (5, 5) and strides[1] == 1):  # its border too
             height = max(height, (y.shape[0] - 1) * strides[0] + kernel[0])
         expanded = 2 * EXPANDED_CHANNELS * (height * EXPANDED_OUTPUTS * quads + kernel[0] * (2 * kernel[1] + 5))
         blocks = -(-kernel[0] // 4)

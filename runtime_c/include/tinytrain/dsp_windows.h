@@ -15,12 +15,13 @@
 #define HIGH(s, x, w) ADD("smlatb", s, x, w, s)
 #define LAST(s, x, w) ADD("smlabt", s, x, w, s)
 #define LOW(s, x, w) ADD("smlabb", s, x, w, s)
-#define TAPS(a, b) "ldrd %[" #a "], %[" #b "], [%[w]], #8\n\t"
+#define TAPS_AND(move, a, b) "ldrd %[" #a "], %[" #b "], [%[w]], #" #move "\n\t"
+#define TAPS(a, b) TAPS_AND(8, a, b)
 #define TAP(a) "ldr %[" #a "], [%[w]], #4\n\t"
 #define LOAD_TWO(a, b, at) "ldrd %[" #a "], %[" #b "], [%[x], #" #at "]\n\t"
 #define LOAD(a, at) "ldr %[" #a "], [%[x], #" #at "]\n\t"
 
-// A window's row of eight outputs, 3 wide, or of four. Taps for stride 1: 0 and 1, 1 and 2, 2 and 3 and so on; for
+// A window's row of eight outputs, 3 or 5 wide, or of four. Taps for stride 1: 0 and 1, 1 and 2, 2 and 3 and so on; for
 // stride 2: 0 and 1, 2 and 3 and so on, the last one alone. BOTH and SECOND are the first to add to a sum: in the first
 // row of a window they begin with the bias, which waits in the last sum's register.
 #define BOTH_TO_BIAS(s, x, w) ADD("smlad", s, x, w, s7)
@@ -31,6 +32,18 @@
     LOAD_TWO(x0, x1, 32) LAST(s2, x0, w1) PAIR(s3, x0, w1) BOTH(s4, x0, w0) SECOND(s5, x0, w0)                  \
     LAST(s4, x1, w1) PAIR(s5, x1, w1) BOTH(s6, x1, w0) SECOND(s7, x1, w0)                                       \
     LOAD(x0, 64) LAST(s6, x0, w1) PAIR(s7, x0, w1)
+// No register is left for six words of pixels: the first taps pass over them from left to right, the last ones back.
+// Those of the last row go back to the first row's.
+#define EIGHT_5(BOTH, SECOND, MOVE)                                                                             \
+    TAPS(w0, w1)                                                                                                \
+    LOAD_TWO(x0, x1, 0) BOTH(s0, x0, w0) SECOND(s1, x0, w0) PAIR(s1, x1, w1) BOTH(s2, x1, w0) SECOND(s3, x1, w0) \
+    LOAD_TWO(x0, x1, 32) PAIR(s3, x0, w1) BOTH(s4, x0, w0) SECOND(s5, x0, w0) PAIR(s5, x1, w1) BOTH(s6, x1, w0) \
+    SECOND(s7, x1, w0)                                                                                          \
+    LOAD_TWO(x0, x1, 64) PAIR(s7, x0, w1)                                                                       \
+    TAPS_AND(MOVE, w0, w1) LAST(s6, x1, w1) PAIR(s7, x1, w1) PAIR(s6, x0, w0) LAST(s4, x0, w1) PAIR(s5, x0, w1) \
+    LOAD_TWO(x0, x1, 32) PAIR(s4, x1, w0) LAST(s2, x1, w1) PAIR(s3, x1, w1) PAIR(s2, x0, w0) LAST(s0, x0, w1)   \
+    PAIR(s1, x0, w1)                                                                                            \
+    LOAD(x1, 4) PAIR(s0, x1, w0)
 #define EIGHT_3_BY_2(BOTH, SECOND)                                                                              \
     LOAD_TWO(x0, x1, 0) BOTH(s0, x0, w0) LOW(s0, x1, w1) BOTH(s1, x1, w0)                                       \
     LOAD_TWO(x0, x1, 32) LOW(s1, x0, w1) BOTH(s2, x0, w0) LOW(s2, x1, w1) BOTH(s3, x1, w0)                      \
@@ -80,7 +93,7 @@ typedef struct tt_run {
     int32_t rows;       // 0: there are no more runs
 } tt_run;
 
-// Rows of outputs of four channels, `count` times eight or four side by side, or fewer than four.
+// Rows of outputs of four channels, `count` times eight or four side by side, or one time fewer.
 typedef struct tt_strip {
     const uint32_t *x;            // the first row in the planes, where the first window begins
     const uint32_t *weights;      // [TT_PLANES, height, taps], a lane has weights_lane words
@@ -88,13 +101,14 @@ typedef struct tt_strip {
     const tt_channel *channels;
     int8_t *y;                    // the first output of the first channel
     int32_t rows, y0, stride;     // y0: the row of the image that the first row's windows begin at
-    int32_t first_row, end_row;   // of the image that are in the planes
+    int32_t top;                  // the row of the image that the planes begin at, y0 or below
+    int32_t first_row, end_row;   // rows of the image to look at; others in the planes are zeros
     int32_t height, width, taps;  // of a window; words of a row of taps
     int32_t weights_lane, stride_width;
     int32_t pitch;                // bytes of a row in the planes
     int32_t y_row, step;          // bytes of a row of y, from an output to the next one of the channel
     int32_t ties;                 // tt_ties_matter
-    int32_t count, outputs;
+    int32_t count, outputs;       // outputs: of the last eight or four
 } tt_strip;
 
 // Whether a negative total needs the one less that tt_channel's addend becomes. Without it (t + half) >> right, with it
@@ -135,57 +149,67 @@ typedef struct tt_places {
     "str %[w0], %[rows]\n\t"                                                                                    \
     "bne 1b\n"
 
-// Eight outputs at a time, windows of three rows that are all in the planes.
-#define THREE_ROWS(ROW)                                                                                         \
-    "1:\t"                                                                                                      \
-    "ldr %[s7], %[bias]\n\t" FROM(w0, w1, taps0) ROW(BOTH_TO_BIAS, SECOND_TO_BIAS)                              \
-    "add %[x], %[x], %[pitch]\n\t" FROM(w0, w1, taps1) ROW(PAIR, HIGH)                                          \
-    "add %[x], %[x], %[pitch]\n\t" FROM(w0, w1, taps2) ROW(PAIR, HIGH)                                          \
-    REQUANTIZE(ALL_EIGHT)                                                                                          \
-    FROM(x0, x1, to) FROM(w0, w1, steps)                                                                        \
-    "strb %[s0], [%[x0]]\n\t"                                                                                   \
-    "strb %[s1], [%[x0], %[w0]]\n\t"                                                                            \
-    "strb %[s2], [%[x0], %[w0], lsl #1]\n\t"                                                                    \
-    "strb %[s4], [%[x0], %[w0], lsl #2]\n\t"                                                                    \
-    "add %[s0], %[x0], %[w0]\n\t"                                                                               \
-    "strb %[s3], [%[s0], %[w0], lsl #1]\n\t"                                                                    \
-    "strb %[s5], [%[s0], %[w0], lsl #2]\n\t"                                                                    \
-    "add %[s0], %[s0], %[w0], lsl #2\n\t"                                                                       \
-    "strb %[s6], [%[s0], %[w0]]\n\t"                                                                            \
-    "strb %[s7], [%[s0], %[w0], lsl #1]\n\t"                                                                    \
+// Eight outputs at a time, windows of three or five rows that are all in the planes. Where fewer than eight are wanted,
+// others lie where the last of them will. Three rows keep the pitch in a register, five the taps.
+#define EIGHT_OUTPUTS                                                                                           \
+    REQUANTIZE(ALL_EIGHT)                                                                                       \
+    FROM(x0, x1, to)                                                                                            \
+    FROM(w0, w1, sixth) "strb %[s7], [%[x0], %[w1]]\n\tstrb %[s6], [%[x0], %[w0]]\n\t"                          \
+    FROM(w0, w1, third) "strb %[s5], [%[x0], %[w1]]\n\tstrb %[s3], [%[x0], %[w0]]\n\t"                          \
+    FROM(w0, w1, steps) "strb %[s4], [%[x0], %[w0], lsl #2]\n\tstrb %[s2], [%[x0], %[w0], lsl #1]\n\t"          \
+    "strb %[s1], [%[x0], %[w0]]\n\tstrb %[s0], [%[x0]]\n\t"                                                     \
     "add %[x0], %[x0], %[w0], lsl #3\n\t"                                                                       \
     "str %[x0], %[to]\n\t"                                                                                      \
     "add %[x], %[x], %[w1]\n\t"                                                                                 \
     "cmp %[x0], %[x1]\n\t"                                                                                      \
     "bne 1b\n\t" NEXT_ROW_OF_OUTPUTS
-#define RUN_EIGHT(ROW)                                                                                                \
-    __asm__ volatile(THREE_ROWS(ROW)                                                                                  \
+#define THREE_ROWS(ROW)                                                                                         \
+    "1:\t"                                                                                                      \
+    "ldr %[s7], %[bias]\n\t" FROM(w0, w1, taps0) ROW(BOTH_TO_BIAS, SECOND_TO_BIAS)                              \
+    "add %[x], %[x], %[pitch]\n\t" FROM(w0, w1, taps1) ROW(PAIR, HIGH)                                          \
+    "add %[x], %[x], %[pitch]\n\t" FROM(w0, w1, taps2) ROW(PAIR, HIGH) EIGHT_OUTPUTS
+#define ROW_BELOW(MOVE) "ldr %[x0], %[pitch]\n\tadd %[x], %[x], %[x0]\n\t" EIGHT_5(PAIR, HIGH, MOVE)
+#define FIVE_ROWS                                                                                               \
+    "1:\t"                                                                                                      \
+    "ldr %[s7], %[bias]\n\t" EIGHT_5(BOTH_TO_BIAS, SECOND_TO_BIAS, 8)                                           \
+    ROW_BELOW(8) ROW_BELOW(8) ROW_BELOW(8) ROW_BELOW(-72) EIGHT_OUTPUTS
+#define RUN_EIGHT(TEXT, ...)                                                                                          \
+    __asm__ volatile(TEXT                                                                                             \
                      : [x] "+&r"(x), [to] "+m"(to), [rows] "+m"(rows), [x0] "=&r"(x0), [x1] "=&l"(x1),                \
                        [w0] "=&r"(w0), [w1] "=&r"(w1), [s0] "=&r"(s0), [s1] "=&r"(s1), [s2] "=&r"(s2),                \
-                       [s3] "=&r"(s3), [s4] "=&r"(s4), [s5] "=&r"(s5), [s6] "=&r"(s6), [s7] "=&r"(s7)                 \
-                     : [pitch] "r"(pitch), [taps0] "m"(w[0]), [taps1] "m"(w[1]), [taps2] "m"(w[2]), [bias] "m"(bias), \
-                       [scale] "m"(scale), [shift] "m"(shift), [steps] "m"(steps), [again] "m"(again)                 \
+                       [s3] "=&r"(s3), [s4] "=&r"(s4), [s5] "=&r"(s5), [s6] "=&r"(s6), [s7] "=&r"(s7) __VA_ARGS__,    \
+                       [bias] "m"(bias), [scale] "m"(scale), [shift] "m"(shift), [again] "m"(again),                  \
+                       [steps] "m"(steps), [third] "m"(third), [sixth] "m"(sixth)                                    \
                      : "cc", "memory")
+#define RUN_THREE_ROWS(ROW)                                                                                    \
+    RUN_EIGHT(THREE_ROWS(ROW), : [pitch] "r"(pitch), [taps0] "m"(w[0]), [taps1] "m"(w[1]), [taps2] "m"(w[2]))
 
 TT_INNER_LOOP static void tt_add_eights(const tt_strip *s) {
-    const int32_t pitch = s->pitch, step = s->step, row = 8 * s->count * step;
+    const int32_t pitch = s->pitch, step = s->step, last = s->outputs - 1, row = 8 * s->count * step;
     const int32_t x_bytes = s->stride_width * 2 * TT_FOUR_BYTES;
-    const tt_frame steps = {step, x_bytes - 2 * pitch}, again = {s->y_row - row, s->y_row};
+    const tt_frame steps = {step, x_bytes - (s->height - 1) * pitch}, again = {s->y_row - row, s->y_row};
+    const tt_frame third = {3 * step, tt_min(5, last) * step}, sixth = {tt_min(6, last) * step, last * step};
     tt_frame rows = {0, s->stride * pitch - s->count * x_bytes}, shift = {0, s->ties};
     for (int32_t lane = 0; lane < TT_PLANES; lane++) {
         const tt_channel *c = s->channels + lane;
-        const tt_frame *taps = (const tt_frame *)(const void *)(s->weights + lane * s->weights_lane);
-        const tt_frame w[3] = {taps[0], taps[1], taps[2]}, scale = {c->multiplier, c->addend};
+        const uint32_t *taps = s->weights + lane * s->weights_lane;
+        const tt_frame scale = {c->multiplier, c->addend};
         const int32_t bias = c->twice_bias;
         tt_places to = {s->y + lane, s->y + lane + row};
         const uint32_t *x = s->x + 2 * lane;
         uint32_t x0, x1, w0, w1, s0, s1, s2, s3, s4, s5, s6, s7;
         rows.first = s->rows;
         shift.first = c->right;
+        if (s->width == 5) {
+            RUN_EIGHT(FIVE_ROWS, , [w] "+&r"(taps) : [pitch] "m"(pitch));
+            continue;
+        }
+        const tt_frame *const pairs = (const tt_frame *)(const void *)taps;
+        const tt_frame w[3] = {pairs[0], pairs[1], pairs[2]};
         if (s->stride_width == 1) {
-            RUN_EIGHT(EIGHT_3);
+            RUN_THREE_ROWS(EIGHT_3);
         } else {
-            RUN_EIGHT(EIGHT_3_BY_2);
+            RUN_THREE_ROWS(EIGHT_3_BY_2);
         }
     }
 }
@@ -239,10 +263,11 @@ static inline void tt_list_runs(const tt_strip *s) {
     const int32_t row = 4 * s->taps;
     tt_run *run = s->runs;
     int32_t y0 = s->y0 - s->first_row;
+    const int32_t above = s->first_row - s->top;
     for (int32_t left = s->rows; left > 0; left -= run->rows, run++) {
         const int32_t first = tt_max(0, -y0), rows_below = s->end_row - s->first_row - y0;
         const int32_t last = tt_min(s->height, rows_below);
-        run->x = (y0 + first) * s->pitch;
+        run->x = (above + y0 + first) * s->pitch;
         run->taps = first * row;
         run->end = last * row;
         run->next = s->stride_width * TT_FOUR_BYTES - (last - first) * s->pitch;

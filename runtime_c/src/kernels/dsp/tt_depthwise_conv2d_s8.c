@@ -22,6 +22,7 @@ typedef struct group {
     uint32_t *weights;              // planes: [CHANNELS, kernel_height, taps]; else [taps of a window, 2]
     uint32_t *planes;               // [rows of the image, quads, TT_QUAD_WORDS]
     int32_t quads, at_once;         // of a row; rows of outputs whose windows there is room for
+    int32_t eights, bordered;       // whether outputs are found by eights; whether planes have rows of zeros around
     int32_t listed;                 // where windows begin in the first one of the rows whose runs are listed
     tt_row_plan plan;
     tt_strip strip;
@@ -61,28 +62,35 @@ static void pack_weights(const group *g) {
     }
 }
 
-// Outputs of the strip's rows: eight at a time, then four, then what is left.
-static void add_windows(tt_strip *s, int32_t width) {
-    const int32_t eights = s->width == 3 && s->height == 3 ? width >> 3 : 0;
-    const int32_t fours = (width >> 2) - 2 * eights, quad = TT_QUAD_WORDS * s->stride_width;
-    if (eights > 0) {
-        s->count = eights;
+// `count` times eight or four outputs of the strip's rows, or one time fewer; on to those beside them.
+TT_INNER_LOOP static void add_some(tt_strip *s, int32_t side, int32_t count, int32_t outputs) {
+    if (count == 0 || outputs == 0) { return; }
+    s->count = count, s->outputs = outputs;
+    if (side == 8) {
         tt_add_eights(s);
-        s->x += 2 * eights * quad;
-        s->y += 8 * eights * s->step;
-    }
-    if (fours > 0) {
-        s->count = fours, s->outputs = 4;
+    } else {
         tt_add_fours(s);
-        s->x += fours * quad;
-        s->y += 4 * fours * s->step;
     }
-    s->count = 1, s->outputs = width & 3;
-    if (s->outputs > 0) { tt_add_fours(s); }
+    s->x += count * (side >> 2) * TT_QUAD_WORDS * s->stride_width;
+    s->y += count * side * s->step;
 }
 
-// As many rows of outputs at a time as there is room for rows of the image. Windows of three rows see zeros above and
-// below the image: to look at each of their rows would cost more.
+// Outputs of the strip's rows. What is left of eight is eight, too, where it is more than four.
+static void add_windows(tt_strip *s, int32_t width, int32_t eights) {
+    if (eights) {
+        add_some(s, 8, width >> 3, 8);
+        width &= 7;
+        if (width > 4) {
+            add_some(s, 8, 1, width);
+            return;
+        }
+    }
+    add_some(s, 4, width >> 2, 4);
+    add_some(s, 4, 1, width & 3);
+}
+
+// As many rows of outputs at a time as there is room for rows of the image. Eights see zeros above and below the image.
+// Fours look at rows of the image only, but for windows of three rows, where this would cost more.
 static void in_planes(group *g) {
     const tt_depthwise_conv2d_s8_args *a = g->args;
     const tt_window *win = &a->window;
@@ -97,12 +105,13 @@ static void in_planes(group *g) {
         const int32_t y0 = s->y0, next = y0 + s->rows * stride, below = next - stride + height;
         const int32_t first = tt_max(y0, 0), end = tt_min(below, win->x_height);
         uint32_t *to = g->planes;
-        s->first_row = first, s->end_row = end;
-        if (height == 3) {
-            s->first_row = y0, s->end_row = below;
+        s->top = s->first_row = first, s->end_row = end;
+        if (g->bordered) {
+            s->top = y0;
             to = tt_clear_quads(to, (first - y0) * g->quads);
             tt_clear_quads(to + (end - first) * g->quads * TT_QUAD_WORDS, (below - end) * g->quads);
         }
+        if (height == 3) { s->first_row = y0, s->end_row = below; }
         tt_pack_rows(&g->plan, a->x + first * x_row + g->channel, x_row, a->x_channels, end - first, zero, minus_zero,
                      to);
         s->x = g->planes, s->y = y;
@@ -110,7 +119,7 @@ static void in_planes(group *g) {
             g->listed = y0;
             tt_list_runs(s);
         }
-        add_windows(s, win->y_width);
+        add_windows(s, win->y_width, g->eights);
         y += s->rows * s->y_row;
         s->y0 = next;
     }
@@ -230,7 +239,8 @@ static int divide(group *g, uint32_t *scratch, int32_t words) {
     const int32_t taps = stride == 1 ? width - 1 : (width + 1) >> 1, lane = height * taps;
     const int32_t run_words = 2 * height * (int32_t)(sizeof(tt_run) / sizeof(uint32_t));
     const int32_t rows = (words - CHANNELS * lane - run_words) / (TT_QUAD_WORDS * quads);
-    const int whole = height != 3 && rows >= win->x_height;
+    const int eights = width == height && (width == 3 || (width == 5 && stride == 1 && win->y_width > 4));
+    const int bordered = height == 3 || eights, whole = !bordered && rows >= win->x_height;
     g->weights = scratch;
     if (stride > 2 || (width != 3 && width != 5 && width != 7) || win->y_width < 3 || pixels < 3 || !rows_inside(win) ||
         (!whole && rows < height)) {
@@ -238,6 +248,8 @@ static int divide(group *g, uint32_t *scratch, int32_t words) {
     }
     g->planes = scratch + CHANNELS * lane + run_words;
     g->quads = quads;
+    g->eights = eights;
+    g->bordered = bordered;
     g->listed = INT32_MAX;
     g->at_once = whole ? win->y_height : (rows - height) / win->stride_height + 1;
     g->plan = tt_row_plan_of(win->pad_left, quads, pixels);
