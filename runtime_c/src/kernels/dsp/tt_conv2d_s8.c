@@ -24,6 +24,7 @@ typedef struct two_outputs {
 typedef struct work {
     const tt_conv2d_s8_args *args;
     tt_output output;
+    tt_channels channels;
     tt_image image;
     tt_expansion pixel;  // not twice where sums might pass 32 bits; nor are the weights
     const int8_t *whole; // the weights, where they lie in one block, in whole words for each channel
@@ -257,24 +258,18 @@ TT_INNER_LOOP static void any_channels(const work *k, int32_t co, int32_t count,
     }
 }
 
-static inline void put_channel(places *at, int32_t i, tt_channel c) {
-    at->twice_bias.of[i] = c.twice_bias;
-    at->outputs->scale[i].multiplier = c.multiplier;
-    at->outputs->scale[i].addend = c.addend;
-    at->outputs->right[i] = c.right;
-}
-
 // Channels co and co + 1; whether their outputs have the fast form.
-TT_INNER_LOOP static int set_channels(const work *k, int32_t co, places *at) {
+TT_INNER_LOOP static int set_channels(const tt_channels *all, int32_t co, places *at) {
+    two_outputs *outputs = at->outputs;
 #pragma GCC unroll 2
     for (int32_t i = 0; i < TT_CHANNELS; i++) {
-        if (tt_is_fast(&k->output, co + i, k->inputs)) {
-            put_channel(at, i, tt_fast_channel(&k->output, co + i));
-        } else {
-            const tt_channel c = tt_constant_channel(&k->output, co + i, k->inputs);
-            if (c.right == 0) { return 0; }
-            put_channel(at, i, c);
-        }
+        tt_channel c;
+        tt_set_channel(&c, all, co + i);
+        at->twice_bias.of[i] = c.twice_bias;
+        outputs->scale[i].multiplier = c.multiplier;
+        outputs->scale[i].addend = c.addend;
+        outputs->right[i] = c.right;
+        if (c.right == 0) { return 0; }
     }
     return 1;
 }
@@ -311,7 +306,7 @@ TT_INNER_LOOP static void multiply(const work *k, int32_t pixels, int8_t *y) {
             co = expanded < 0 ? ~expanded : expanded;
             next = expanded < 0 ? co + 1 : co + TT_CHANNELS;
         }
-        if (next == co + 1 || !set_channels(k, co, &at)) {
+        if (next == co + 1 || !set_channels(&k->channels, co, &at)) {
             any_channels(k, co, next - co, pixels, y + co);
             continue;
         }
@@ -341,9 +336,12 @@ void tt_conv2d_s8(const void *args) {
     int32_t tile = room / (2 * row);
     if (tile < pixels) { tile &= ~(TT_PIXELS - 1); }
     const int fits = inputs <= TT_MOST_PRODUCTS, few_channels = a->y_channels < tt_min(tile, pixels);
+    const tt_output output = {a->bias, a->multiplier, a->shift, a->y_zero_point, a->clamp_low, a->clamp_high,
+                              a->single_rounding};
     const work k = {
         .args = a,
-        .output = {a->bias, a->multiplier, a->shift, a->y_zero_point, a->clamp_low, a->clamp_high, a->single_rounding},
+        .output = output,
+        .channels = tt_channels_of(&k.output, inputs),
         .image = {a->x, win, a->x_channels, a->x_zero_point},
         .pixel = {row / 2, tt_pair_of(-a->x_zero_point), fits && !few_channels},
         .whole = one_block ? a->blocks[0].weights : 0,
