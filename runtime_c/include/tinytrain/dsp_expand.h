@@ -77,33 +77,47 @@ TT_INNER_LOOP static void tt_expand_one(const tt_expansion *pixel, const int8_t 
     }
 }
 
-// Weights of four inputs of both channels: the even pairs, then the odd ones.
+// Weights of four inputs of both channels.
 #define TT_EXPAND_WORD(LENGTH)                      \
-    "ldr r12, [%[w0]], #4\n\t"                      \
-    "ldr lr, [%[w1]], #4\n\t"                       \
-    "sxtb16 r4, r12\n\t" LENGTH(r4)                 \
-    "sxtb16 r5, lr\n\t" LENGTH(r5)                  \
-    "sxtb16 r12, r12, ror #8\n\t" LENGTH(r12)       \
-    "sxtb16 lr, lr, ror #8\n\t" LENGTH(lr)          \
-    "stm %[to]!, {r4, r5, r12, lr}\n\t"
-#define TT_EXPAND_WEIGHTS(words)                                            \
-    __asm__ volatile(words                                                  \
-                     : [w0] "+&r"(w0), [w1] "+&r"(w1), [to] "+&r"(to)       \
-                     :                                                      \
-                     : "r4", "r5", "r12", "lr", "memory")
+    "ldr r6, [%[w0]], #4\n\t"                       \
+    "ldr r7, [%[w1]], #4\n\t"                       \
+    "sxtb16 r4, r6\n\t" LENGTH(r4)                  \
+    "sxtb16 r5, r7\n\t" LENGTH(r5)                  \
+    "sxtb16 r6, r6, ror #8\n\t" LENGTH(r6)          \
+    "sxtb16 r7, r7, ror #8\n\t" LENGTH(r7)          \
+    "stm %[to]!, {r4-r7}\n\t"
+// Of eight, at addresses of whole words.
+#define TT_EXPAND_TWO_WORDS                        \
+    "ldrd r6, r10, [%[w0]], #8\n\t"                \
+    "ldrd r7, r11, [%[w1]], #8\n\t"                \
+    "sxtb16 r4, r6\n\t"                            \
+    "sxtb16 r5, r7\n\t"                            \
+    "sxtb16 r6, r6, ror #8\n\t"                    \
+    "sxtb16 r7, r7, ror #8\n\t"                    \
+    "sxtb16 r8, r10\n\t"                           \
+    "sxtb16 r9, r11\n\t"                           \
+    "sxtb16 r10, r10, ror #8\n\t"                  \
+    "sxtb16 r11, r11, ror #8\n\t"                  \
+    "stm %[to]!, {r4-r11}\n\t"
+#define TT_EXPAND_WEIGHTS(text)                                               \
+    __asm__ volatile(text                                                     \
+                     : [w0] "+&r"(w0), [w1] "+&r"(w1), [to] "+&r"(to)         \
+                     : [end] "r"(end)                                         \
+                     : "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "cc", "memory")
+#define TT_TO_END "cmp %[to], %[end]\n\tbne 1b"
 
-// Weights of `count` inputs of both channels, a multiple of 4, from a multiple of 4 on.
+// Weights of `count` inputs of both channels, a multiple of 4 and not 0.
 TT_INNER_LOOP static void tt_expand_words(const int8_t *w0, const int8_t *w1, int32_t count, int32_t twice,
                                           uint32_t *to) {
     const uint32_t *end = to + count;
     if (twice) {
-        while (to != end) { TT_EXPAND_WEIGHTS(TT_EXPAND_WORD(TT_TWICE)); }
-        return;
-    }
-    for (; (count & 12) != 0; count -= 4) { TT_EXPAND_WEIGHTS(TT_EXPAND_WORD(TT_PLAIN)); }
-    while (to != end) {
-        TT_EXPAND_WEIGHTS(TT_EXPAND_WORD(TT_PLAIN) TT_EXPAND_WORD(TT_PLAIN) TT_EXPAND_WORD(TT_PLAIN)
-                              TT_EXPAND_WORD(TT_PLAIN));
+        TT_EXPAND_WEIGHTS("1:\t" TT_EXPAND_WORD(TT_TWICE) TT_TO_END);
+    } else if ((((uintptr_t)w0 | (uintptr_t)w1) & 3) != 0) {
+        TT_EXPAND_WEIGHTS("1:\t" TT_EXPAND_WORD(TT_PLAIN) TT_TO_END);
+    } else {
+        if ((count & 4) != 0) { TT_EXPAND_WEIGHTS(TT_EXPAND_WORD(TT_PLAIN)); }
+        if ((count & 8) != 0) { TT_EXPAND_WEIGHTS(TT_EXPAND_TWO_WORDS); }
+        if (to != end) { TT_EXPAND_WEIGHTS("1:\t" TT_EXPAND_TWO_WORDS TT_EXPAND_TWO_WORDS TT_TO_END); }
     }
 }
 
