@@ -2,7 +2,7 @@
 // tt_conv2d_s8: a tile of output pixels at a time. The inputs of each, less the zero point, are laid out as int16, four
 // pixels side by side; then the weights of two output channels after the other. Each step of the inner loop multiplies
 // pairs of inputs of four pixels with those of two channels: 16 products of 6 words. Padded cells are zeros. Pixels or
-// weights, whichever are fewer, are doubled, so that sums are twice what they should be: as requantization wants them.
+// weights, whichever takes less, are doubled, so that sums are twice what they should be: as requantization wants them.
 #include "tinytrain/dsp.h"
 #include "tinytrain/dsp_expand.h"
 #include "tinytrain/dsp_gather.h"
@@ -335,7 +335,7 @@ void tt_conv2d_s8(const void *args) {
     }
     int32_t tile = room / (2 * row);
     if (tile < pixels) { tile &= ~(TT_PIXELS - 1); }
-    const int fits = inputs <= TT_MOST_PRODUCTS, few_channels = a->y_channels < tt_min(tile, pixels);
+    const int fits = inputs <= TT_MOST_PRODUCTS, few_channels = 2 * a->y_channels < tt_min(tile, pixels);
     const tt_output output = {a->bias, a->multiplier, a->shift, a->y_zero_point, a->clamp_low, a->clamp_high,
                               a->single_rounding};
     const work k = {
