@@ -48,10 +48,16 @@ static inline tt_channels tt_channels_of(const tt_output *o, int32_t products) {
     return all;
 }
 
+static inline uint32_t tt_right_less_one(int32_t shift) { return ~(uint32_t)shift; }
+
+static inline int tt_is_fast(const tt_channels *all, uint32_t right_less_one, uint32_t bias) {
+    return right_less_one < TT_MOST_RIGHT && bias + all->limit < 2 * all->limit;
+}
+
 static inline void tt_set_channel(tt_channel *c, const tt_channels *all, int32_t channel) {
     const int32_t bias = all->bias[channel];
-    const uint32_t less = ~(uint32_t)all->shift[channel];  // right - 1
-    if (less < TT_MOST_RIGHT && (uint32_t)bias + all->limit < 2 * all->limit) {
+    const uint32_t less = tt_right_less_one(all->shift[channel]);
+    if (tt_is_fast(all, less, (uint32_t)bias)) {
         c->twice_bias = 2 * bias;
         c->multiplier = all->multiplier[channel];
         c->addend = all->twice_zero * (1 << less);

@@ -258,10 +258,9 @@ TT_INNER_LOOP static void any_channels(const work *k, int32_t co, int32_t count,
     }
 }
 
-// Channels co and co + 1; whether their outputs have the fast form.
-TT_INNER_LOOP static int set_channels(const tt_channels *all, int32_t co, places *at) {
+// Channels co and co + 1, of any kind; whether their outputs have the fast form.
+TT_RARE static int set_any_channels(const tt_channels *all, int32_t co, places *at) {
     two_outputs *outputs = at->outputs;
-#pragma GCC unroll 2
     for (int32_t i = 0; i < TT_CHANNELS; i++) {
         tt_channel c;
         tt_set_channel(&c, all, co + i);
@@ -271,6 +270,22 @@ TT_INNER_LOOP static int set_channels(const tt_channels *all, int32_t co, places
         outputs->right[i] = c.right;
         if (c.right == 0) { return 0; }
     }
+    return 1;
+}
+
+// The same, for what most of them are.
+TT_INNER_LOOP static int set_channels(const tt_channels *all, int32_t co, places *at) {
+    const int8_t *shift = all->shift + co;
+    const uint32_t less0 = tt_right_less_one(shift[0]), less1 = tt_right_less_one(shift[1]);
+    uint32_t bias0, bias1, multiplier0, multiplier1;
+    tt_load_two((const uint32_t *)all->bias + co, 0, &bias0, &bias1);
+    if (!tt_is_fast(all, less0, bias0) || !tt_is_fast(all, less1, bias1)) { return set_any_channels(all, co, at); }
+    tt_load_two((const uint32_t *)all->multiplier + co, 0, &multiplier0, &multiplier1);
+    uint32_t *scale = (uint32_t *)at->outputs, *twice_bias = (uint32_t *)at->twice_bias.of;
+    tt_store_two(twice_bias, 0, 2 * bias0, 2 * bias1);
+    tt_store_two(scale, 0, multiplier0, (uint32_t)all->twice_zero << less0);
+    tt_store_two(scale, 1, multiplier1, (uint32_t)all->twice_zero << less1);
+    tt_store_two(scale, 2, less0 + 1, less1 + 1);
     return 1;
 }
 
