@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // tt_conv2d_s8: a tile of output pixels at a time. The inputs of each, less the zero point, are laid out as int16, four
 // pixels side by side; then the weights of two output channels after the other. Each step of the inner loop multiplies
-// pairs of inputs of four pixels with those of two channels: 16 products of 6 words. Padded cells are zeros. Pixels or
-// weights, whichever takes less, are doubled, so that sums are twice what they should be: as requantization wants them.
+// pairs of inputs of four pixels with those of two channels: 16 products of 6 words. Padded cells are zeros. Pixels, or
+// weights where they are far fewer, are doubled, so that sums are twice what they should be: as requantization wants them.
 #include "tinytrain/dsp.h"
 #include "tinytrain/dsp_expand.h"
 #include "tinytrain/dsp_gather.h"
