@@ -2,7 +2,7 @@
 // tt_conv2d_s8: a tile of output pixels at a time. The inputs of each, less the zero point, are laid out as int16, four
 // pixels side by side; then the weights of two output channels after the other. Each step of the inner loop multiplies
 // pairs of inputs of four pixels with those of two channels: 16 products of 6 words. Padded cells are zeros. Pixels, or
-// weights where they are far fewer, are doubled, so that sums are twice what they should be: as requantization wants them.
+// weights where they are far fewer, are doubled, so that sums are twice what they should be, as requantization wants.
 #include "tinytrain/dsp.h"
 #include "tinytrain/dsp_expand.h"
 #include "tinytrain/dsp_gather.h"
@@ -303,6 +303,7 @@ TT_INNER_LOOP static void one_pixel(const uint32_t *x, const places *at, int8_t 
 // All channels of a tile of pixels.
 TT_INNER_LOOP static void multiply(const work *k, int32_t pixels, int8_t *y) {
     const int32_t channels = k->args->y_channels, words = k->pixel.words, fours = pixels / TT_PIXELS;
+    const int32_t rest = pixels - TT_PIXELS * fours;
     const uint32_t *x_end = k->pixels + TT_PIXELS * fours * words;
     two_outputs *outputs = (two_outputs *)(k->weights + TT_CHANNELS * words);
     places at = {.weights = k->weights, .w_last = (uintptr_t)outputs - (k->output.low >= k->output.zero_point)};
@@ -311,23 +312,24 @@ TT_INNER_LOOP static void multiply(const work *k, int32_t pixels, int8_t *y) {
     outputs->x_end = x_end;
     at.y.step = channels;
     for (int32_t co = 0, next = 0; co < channels; co = next) {
+        int alone = 0;
         if (k->whole != 0) {
             co = tt_min(co, channels - TT_CHANNELS);
             const int8_t *w = k->whole + co * k->inputs;
             tt_expand_words(w, w + k->inputs, k->inputs, k->twice_weights, k->weights);
-            next = co + TT_CHANNELS;
         } else {
-            const int32_t expanded = expand_blocks(k, co);
-            co = expanded < 0 ? ~expanded : expanded;
-            next = expanded < 0 ? co + 1 : co + TT_CHANNELS;
+            co = expand_blocks(k, co);
+            alone = co < 0;
+            co = alone ? ~co : co;
         }
-        if (next == co + 1 || !set_channels(&k->channels, co, &at)) {
+        next = co + (alone ? 1 : TT_CHANNELS);
+        if (alone || !set_channels(&k->channels, co, &at)) {
             any_channels(k, co, next - co, pixels, y + co);
             continue;
         }
         at.y.first = y + co;
         if (fours != 0) { two_channels(k->pixels, words, &at); }
-        for (int32_t i = TT_PIXELS * fours; i < pixels; i++) {
+        for (int32_t i = pixels - rest; i < pixels; i++) {
             one_pixel(k->pixels + i * words, &at, y + i * channels + co);
         }
     }
