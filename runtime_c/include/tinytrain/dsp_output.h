@@ -30,22 +30,41 @@ TT_INNER_LOOP static tt_channel tt_constant_channel(const tt_output *o, int32_t 
     return tt_any_output(o, -largest, channel) == y ? constant : none;
 }
 
-// products: of weights and inputs in a sum.
-static inline int tt_is_fast(const tt_output *o, int32_t channel, int32_t products) {
-    const uint32_t limit = (1U << 30) - (uint32_t)products * TT_LARGEST_PRODUCT;
-    return !o->single_rounding && products <= TT_MOST_PRODUCTS &&
-           (uint32_t)(-o->shift[channel] - 1) < TT_MOST_RIGHT && (uint32_t)o->bias[channel] + limit < 2 * limit;
+// What all channels of a kernel have in common.
+typedef struct tt_channels {
+    const tt_output *output;
+    const int8_t *shift;
+    const int32_t *bias, *multiplier;
+    uint32_t limit;      // biases from -limit to limit - 1 have the form; none where it is 0
+    int32_t twice_zero;  // and one
+    int32_t products;    // of weights and inputs in a sum
+} tt_channels;
+
+static inline tt_channels tt_channels_of(const tt_output *o, int32_t products) {
+    const int any = !o->single_rounding && products <= TT_MOST_PRODUCTS;
+    const tt_channels all = {o, o->shift, o->bias, o->multiplier,
+                             any ? (1U << 30) - (uint32_t)products * TT_LARGEST_PRODUCT : 0, 2 * o->zero_point + 1,
+                             products};
+    return all;
 }
 
-static inline tt_channel tt_fast_channel(const tt_output *o, int32_t channel) {
-    const int32_t right = -o->shift[channel];
-    const tt_channel c = {2 * o->bias[channel], o->multiplier[channel], (2 * o->zero_point + 1) * (1 << (right - 1)),
-                          right};
-    return c;
+static inline uint32_t tt_right_less_one(int32_t shift) { return ~(uint32_t)shift; }
+
+static inline int tt_is_fast(const tt_channels *all, uint32_t right_less_one, uint32_t bias) {
+    return right_less_one < TT_MOST_RIGHT && bias + all->limit < 2 * all->limit;
 }
 
-static inline void tt_set_channel(tt_channel *c, const tt_output *o, int32_t channel, int32_t products) {
-    *c = tt_is_fast(o, channel, products) ? tt_fast_channel(o, channel) : tt_constant_channel(o, channel, products);
+static inline void tt_set_channel(tt_channel *c, const tt_channels *all, int32_t channel) {
+    const int32_t bias = all->bias[channel];
+    const uint32_t less = tt_right_less_one(all->shift[channel]);
+    if (tt_is_fast(all, less, (uint32_t)bias)) {
+        c->twice_bias = 2 * bias;
+        c->multiplier = all->multiplier[channel];
+        c->addend = all->twice_zero * (1 << less);
+        c->right = (int32_t)less + 1;
+    } else {
+        *c = tt_constant_channel(all->output, channel, all->products);
+    }
 }
 
 // The output of twice a total. Below zero ties go away from zero: one less is added. The total's sign will do: where it

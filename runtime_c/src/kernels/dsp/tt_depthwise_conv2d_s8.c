@@ -272,6 +272,7 @@ void tt_depthwise_conv2d_s8(const void *args) {
     const int32_t words = small ? LOCAL_WORDS : a->scratch_bytes / 4;
     group g = {.args = a, .output = {a->bias, a->multiplier, a->shift, a->y_zero_point, a->clamp_low, a->clamp_high,
                                      a->single_rounding}};
+    const tt_channels all = tt_channels_of(&g.output, taps);
     const int planes = divide(&g, small ? local : a->scratch, words);
     for (int32_t i = 0; i < a->block_count; i++) {
         g.block = &a->blocks[i];
@@ -282,7 +283,7 @@ void tt_depthwise_conv2d_s8(const void *args) {
                 continue;
             }
             for (int32_t lane = 0; lane < CHANNELS; lane++) {
-                tt_set_channel(&g.channels[lane], &g.output, g.channel + lane, taps);
+                tt_set_channel(&g.channels[lane], &all, g.channel + lane);
             }
             if (planes) {
                 in_planes(&g);
