@@ -2,8 +2,8 @@
 // Runs kernels on an emulated board, on memory that the host sends and gets back (tests/emulated.py).
 //
 // Files "jobs" and "results" are pipes. At the start the board writes the address of its memory and its size. A job is
-// four words {bytes, rows, address of the rows, bytes to send back}, then the bytes of memory from its start on. A row is
-// two words {kernel, address of its arguments}. A job of no bytes ends the emulation.
+// four words {bytes, rows, address of the rows, bytes to send back}, then the bytes of memory from its start on. A row
+// is two words {kernel, address of its arguments}. A job of no bytes ends the emulation.
 #include "board.h"
 #include "kernel_table.h"
 #include "semihost.h"

@@ -8,7 +8,8 @@
 enum { TERMS = 7, SMALLEST_EXPONENT = -100 };
 
 // sin(pi x / 2)^2 as a series in x^2, 2^30 = 1.0: pi^(2k) / (2 (2k)!)
-static const uint32_t SINE_SQUARED[TERMS] = {2649351758U, 2179004481U, 716863740U, 126342170U, 13854969U, 1035932U, 56177U};
+static const uint32_t SINE_SQUARED[TERMS] = {2649351758U, 2179004481U, 716863740U, 126342170U,
+                                             13854969U, 1035932U, 56177U};
 
 // (1 + cos(pi x)) / 2 for x in [0, 1], from the series around the nearer end.
 static uint64_t falling_cosine(uint64_t x) {

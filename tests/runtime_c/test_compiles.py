@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tinytrain import runtime_c
+from tinytrain import boards, runtime_c
 from tinytrain.boards import all_boards
 from tinytrain.host.runtime import compiler
 
@@ -26,6 +26,7 @@ CORES = {
 ARM = "arm-none-eabi-gcc"
 # the folders of kernels that any core compiles; every other one needs a core that is named here, or a host
 ANY_CORE = ("portable", "ref")
+LONGEST_LINE = 120
 NEEDS = {"dsp": ("cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55"), "mve": ("cortex-m55",)}
 
 
@@ -55,6 +56,13 @@ def compile_runtime(command: list[str], folder: Path, variants: list[str]) -> No
         assert sources
         (folder / variant).mkdir()
         compile_all(command, folder / variant, sources)
+
+
+def test_lines_are_no_longer_than_those_of_python() -> None:
+    for folder in (runtime_c.ROOT, Path(boards.__file__).parent, Path(__file__).parents[1]):
+        for path in sorted(folder.rglob("*.[ch]")):
+            for number, line in enumerate(path.read_text().splitlines(), 1):
+                assert len(line) <= LONGEST_LINE, f"{path}:{number} has {len(line)} columns"
 
 
 def test_every_folder_of_kernels_is_compiled_for_something() -> None:

@@ -30,7 +30,8 @@ static inline int32_t tt_rounding_divide_by_power_of_two(int32_t x, int32_t expo
 }
 
 // round(x * multiplier * 2^(shift - 31)) with two roundings, as gemmlowp. multiplier >= 0, -31 <= shift <= 30.
-// gemmlowp truncates (product +- nudge) / 2^31 toward zero; that is the floor of (product + 2^30) / 2^31 for either sign.
+// gemmlowp truncates (product +- nudge) / 2^31 toward zero; that is the floor of (product + 2^30) / 2^31 for either
+// sign.
 static inline int32_t tt_requantize_double(int32_t x, int32_t multiplier, int32_t shift) {
     const int32_t left = shift > 0 ? shift : 0;
     const int64_t product = (int64_t)(int32_t)((uint32_t)x << left) * multiplier;

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Pairs of int16 in a word, on cores with the DSP instructions (Cortex-M4, M7, M33). Four bytes of a word make two
-// pairs: the even ones (0, 2) and the odd ones (1, 3). Products of two operands expanded alike meet; no order is undone.
+// pairs: the even ones (0, 2) and the odd ones (1, 3). Products of two operands expanded alike meet; no order is
+// undone.
 #ifndef TINYTRAIN_DSP_H
 #define TINYTRAIN_DSP_H
 
 #ifndef __OPTIMIZE__
-#error "kernels for the DSP instructions need a compiler that optimizes (-O1, -O2, -Os): their assembly takes every register"
+#error "kernels for DSP instructions need a compiler that optimizes (-O1, -O2, -Os): assembly takes every register"
 #endif
 
 #include <arm_acle.h>

@@ -49,8 +49,9 @@ static inline uint32_t tt_saturated_pair(int32_t first, int32_t second) {
 }
 
 // --- the largest magnitude ---
-// A kernel has to know the largest exact value, but looks at it only where the mantissa says that it may be the largest:
-// in a pair of mantissas, the squares of which reach that of `mantissa`, the lowest a larger value is rounded to.
+// A kernel has to know the largest exact value, but looks at it only where the mantissa says that it may be the
+// largest: in a pair of mantissas, the squares of which reach that of `mantissa`, the lowest a larger value is rounded
+// to.
 typedef struct tt_watch {
     uint64_t largest;
     int32_t minus_square;  // -(mantissa^2)

@@ -6,9 +6,10 @@
 #include "tinytrain/dsp.h"
 #include "tinytrain/output.h"
 
-// What brings a channel's sums to its outputs: y = (t + addend - (sum < 0)) >> right, t = round(2 total * multiplier / 2^32).
-// The addend holds half of 2^right and the zero point. Where right is 0, this does not hold and tt_output_of is to be
-// taken: for shifts that leave no second rounding, for totals or addends that may pass 30 bits, for single rounding.
+// What brings a channel's sums to its outputs: y = (t + addend - (sum < 0)) >> right, t = round(2 total * multiplier /
+// 2^32). The addend holds half of 2^right and the zero point. Where right is 0, this does not hold and tt_output_of is
+// to be taken: for shifts that leave no second rounding, for totals or addends that may pass 30 bits, for single
+// rounding.
 typedef struct tt_channel {
     int32_t twice_bias, multiplier, addend, right;
 } tt_channel;

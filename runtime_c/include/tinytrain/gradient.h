@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Mantissas of gradient tensors, 16 or 8 bits wide. Kernels of both widths are one text (tinytrain/gradients/); a source
-// file for 8 bits defines TT_GRADIENT_BITS as 8 before it includes that. 16 bits are rounded half up, 8 bits
+// Mantissas of gradient tensors, 16 or 8 bits wide. Kernels of both widths are one text (tinytrain/gradients/); a
+// source file for 8 bits defines TT_GRADIENT_BITS as 8 before it includes that. 16 bits are rounded half up, 8 bits
 // stochastically: half up would lose what is small for good.
 #ifndef TINYTRAIN_GRADIENT_H
 #define TINYTRAIN_GRADIENT_H

@@ -19,7 +19,8 @@ static inline tt_range tt_inside(int32_t origin, int32_t kernel, int32_t extent)
 static inline tt_range tt_outputs_inside(int32_t k, int32_t stride, int32_t pad, int32_t extent, int32_t outputs) {
     const int32_t low = pad - k;             // first input position is output * stride - low >= 0
     const int32_t high = extent - 1 + pad - k;
-    const tt_range range = {low > 0 ? (low + stride - 1) / stride : 0, high < 0 ? 0 : tt_min(outputs, high / stride + 1)};
+    const tt_range range = {low > 0 ? (low + stride - 1) / stride : 0,
+                            high < 0 ? 0 : tt_min(outputs, high / stride + 1)};
     return range;
 }
 
@@ -40,15 +41,16 @@ static inline int32_t tt_cells(const tt_patch *patch) {
     return (patch->rows.last - patch->rows.first) * (patch->columns.last - patch->columns.first);
 }
 
-// Output positions first..last-1 whose window covers input position p: its kernel position is p + pad - output * stride.
+// Output positions first..last-1 whose window covers input position p: its kernel position is p + pad - output *
+// stride.
 static inline tt_range tt_outputs_over(int32_t p, int32_t kernel, int32_t stride, int32_t pad, int32_t outputs) {
     const int32_t lowest = p + pad - kernel + 1;
     const tt_range range = {lowest > 0 ? (lowest + stride - 1) / stride : 0, tt_min(outputs, (p + pad) / stride + 1)};
     return range;
 }
 
-// Where an input position lies in the padded image, and the outputs whose window covers it. The kernel position at which
-// output (oy, ox) sees it is (y - oy * stride, x - ox * stride).
+// Where an input position lies in the padded image, and the outputs whose window covers it. The kernel position at
+// which output (oy, ox) sees it is (y - oy * stride, x - ox * stride).
 typedef struct tt_cover {
     int32_t y, x;
     tt_range rows, columns;

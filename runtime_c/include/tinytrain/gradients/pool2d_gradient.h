@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Gradients of pools: sums of one pixel after the other become mantissas, under a delayed exponent of their own or, where
-// no windows overlap and each sum is one term, as they are.
+// Gradients of pools: sums of one pixel after the other become mantissas, under a delayed exponent of their own or,
+// where no windows overlap and each sum is one term, as they are.
 #ifndef TINYTRAIN_GRADIENTS_POOL2D_GRADIENT_H
 #define TINYTRAIN_GRADIENTS_POOL2D_GRADIENT_H
 

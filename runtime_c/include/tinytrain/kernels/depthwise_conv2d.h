@@ -33,7 +33,8 @@ typedef struct tt_depthwise_conv2d_s8_args {
 void tt_depthwise_conv2d_s8(const void *args);
 
 // gx = sum over an input channel's outputs of weight scale * (sum of w * gy), mantissas under a delayed exponent.
-// In place: no. Scratch: any size; more is faster. Window sums fit int32: KH KW <= 511 (checked at compile time); the rest is exact in int64.
+// In place: no. Scratch: any size; more is faster. Window sums fit int32: KH KW <= 511 (checked at compile time); the
+// rest is exact in int64.
 typedef struct tt_depthwise_conv2d_input_gradient_args {
     const void *gy;                    // mantissas [y_height, y_width, y_channels]
     void *gx;                          // mantissas [x_height, x_width, x_channels]

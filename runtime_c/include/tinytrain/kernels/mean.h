@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Mean over neighbouring axes, and its gradient. A tensor is seen as [outer, count, inner]; `count` elements are averaged.
+// Mean over neighbouring axes, and its gradient. A tensor is seen as [outer, count, inner]; `count` elements are
+// averaged.
 #ifndef TINYTRAIN_KERNELS_MEAN_H
 #define TINYTRAIN_KERNELS_MEAN_H
 

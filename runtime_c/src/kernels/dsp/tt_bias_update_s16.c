@@ -64,8 +64,8 @@ TT_INNER_LOOP static int32_t sum_channel(const int16_t *gy, int32_t step, int32_
 }
 
 // What the quick updates of a call share: a sum, raised by so many bits that it still fits 32, times the mantissa of
-// the product of the rate and a channel's multiplier, changes a bias by that >> (33 + right - the channel's shift), half
-// up.
+// the product of the rate and a channel's multiplier, changes a bias by that >> (33 + right - the channel's shift),
+// half up.
 typedef struct shared_rate {
     uint32_t twice_mantissa;
     int32_t up;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// tt_conv2d_input_gradient_s16 as a product of matrices: pixels of x by input channels, summed over kernel positions and
-// output channels. Scaled gradients of a tile of pixels and the weights of four input channels are packed into scratch as
-// pairs of output channels; then 4 pixels x 2 input channels take one pass of SMLAD.
+// tt_conv2d_input_gradient_s16 as a product of matrices: pixels of x by input channels, summed over kernel positions
+// and output channels. Scaled gradients of a tile of pixels and the weights of four input channels are packed into
+// scratch as pairs of output channels; then 4 pixels x 2 input channels take one pass of SMLAD.
 //
 // With strides, pixels go by phases: those of one phase meet the same kernel positions, and no others.
 // Where scratch does not hold the pairs of a whole sum, sums are cut into chunks that are packed again for each tile.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // tt_depthwise_conv2d_input_gradient_s16: gradients of four channels are packed into scratch as pairs of neighbouring
-// pixels, one from each pixel on and with zeros around them; so are the weights that a pixel of x meets, in the order in
-// which it meets them. Then SMLAD takes two taps of a channel.
+// pixels, one from each pixel on and with zeros around them; so are the weights that a pixel of x meets, in the order
+// in which it meets them. Then SMLAD takes two taps of a channel.
 //
 // With strides, pixels go by phases: those of one phase meet the same taps. Channels beyond a multiple of four take
 // some that are done along; less than four in a block go one by one. Several outputs per channel, wide windows, little

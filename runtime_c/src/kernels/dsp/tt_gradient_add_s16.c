@@ -23,7 +23,8 @@ TT_INNER_LOOP static void add_pairs(const tt_gradient_add_args *k, const sum_of 
         const uint32_t in_a = *a++, in_b = *b++;
         const int32_t first = __smuad((int16x2_t)tt_firsts(in_a, in_b), ups);
         const int32_t second = __smuad((int16x2_t)tt_seconds(in_a, in_b), ups);
-        const uint32_t pair = tt_saturated_pair(tt_rounded_high_word(first, scale), tt_rounded_high_word(second, scale));
+        const uint32_t pair =
+            tt_saturated_pair(tt_rounded_high_word(first, scale), tt_rounded_high_word(second, scale));
         *y++ = pair;
         if ((watch->minus_square & tt_watched(pair, watch->minus_square)) >= 0) {
             const int32_t hit[2] = {first / 2, second / 2};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// tt_bias_update_s16: gradients of two neighbouring channels are one word of memory, and eight channels share a walk over
-// the pixels.
+// tt_bias_update_s16: gradients of two neighbouring channels are one word of memory, and eight channels share a walk
+// over the pixels.
 #include <string.h>
 
 #include "tinytrain/clipping.h"

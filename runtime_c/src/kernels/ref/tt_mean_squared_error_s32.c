@@ -8,8 +8,8 @@ static int64_t target_of(const tt_mean_squared_error_s32_args *a, int32_t n) {
     return tt_saturate32(tt_rounding_shift(product, 31 - a->sample_shift));
 }
 
-// |y - target| < 2^32, so its product with the factor is below 2^63, its square below 2^64, and the sum of 65535 squares
-// of 2^-16 below 2^64.
+// |y - target| < 2^32, so its product with the factor is below 2^63, its square below 2^64, and the sum of 65535
+// squares of 2^-16 below 2^64.
 void tt_mean_squared_error_s32(const void *args) {
     const tt_mean_squared_error_s32_args *a = args;
     const int32_t exponent = a->factor_shift - 31 - 16;
