@@ -355,10 +355,9 @@ void tt_conv2d_s8(const void *args) {
     const int fits = inputs <= TT_MOST_PRODUCTS, few_channels = 2 * a->y_channels < tt_min(tile, pixels);
     const tt_output output = {a->bias, a->multiplier, a->shift, a->y_zero_point, a->clamp_low, a->clamp_high,
                               a->single_rounding};
-    const work k = {
+    work k = {
         .args = a,
         .output = output,
-        .channels = tt_channels_of(&k.output, inputs),
         .image = {a->x, win, a->x_channels, a->x_zero_point},
         .pixel = {row / 2, tt_pair_of(-a->x_zero_point), fits && !few_channels},
         .whole = one_block ? a->blocks[0].weights : 0,
@@ -369,6 +368,7 @@ void tt_conv2d_s8(const void *args) {
         .weights = weights,
         .pixels = rest,
     };
+    k.channels = tt_channels_of(&k.output, inputs);
     for (int32_t first = 0; first < pixels; first += tile) {
         const int32_t count = tt_min(tile, pixels - first);
         expand_pixels(&k, first, count);
