@@ -93,8 +93,8 @@ def main() -> None:
         store = Store(options.seeds, fresh=options.fresh)
         if not options.tables:
             run_all(chosen, store, options.jobs)
-        for each in chosen:
-            store.account(each)
+            for each in chosen:
+                store.account(each)
         publish("learning", tables({each.name: each for each in experiments()}, store))
 
 

@@ -95,14 +95,14 @@ class Store:
 
     def account(self, experiment: Experiment) -> None:
         """Bring the bytes of stored runs up to date: the arena depends on kernels' scratch, learning does not."""
-        stored = [seed for seed in self.seeds if self.load(experiment, seed) is not None]
+        found = {seed: self.load(experiment, seed) for seed in self.seeds}
+        stored = {seed: document for seed, document in found.items() if document is not None}
         if not stored:
             return
         prepare(experiment.data)
         sram = task_of(experiment).sram()
-        for seed in stored:
-            document = self.load(experiment, seed)
-            if document is not None and document["sram"] != sram:
+        for seed, document in stored.items():
+            if document["sram"] != sram:
                 self._write(experiment, seed, {**document, "sram": sram})
 
     def missing(self, experiment: Experiment) -> list[int]:

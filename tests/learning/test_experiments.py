@@ -46,6 +46,20 @@ def small(runs: ModuleType, task: Task, monkeypatch: pytest.MonkeyPatch) -> Any:
     return experiment, made
 
 
+def test_bytes_of_stored_runs_are_those_of_todays_kernels_and_nothing_else_changes(
+    runs: ModuleType, small: Any, task: Task
+) -> None:
+    experiment, _ = small
+    store = runs.Store(2)
+    runs.run_all([experiment], store, 1)
+    fresh = [store.load(experiment, seed) for seed in (0, 1)]
+    for seed in (0, 1):  # as kernels with another scratch would have left it
+        store._write(experiment, seed, {**fresh[seed], "sram": {**fresh[seed]["sram"], "arena": 1}})
+    store.account(experiment)
+    assert [store.load(experiment, seed) for seed in (0, 1)] == fresh
+    assert fresh[0]["sram"] == task.sram()
+
+
 def test_what_is_stored_is_not_repeated_until_the_experiment_changes(runs: ModuleType, small: Any) -> None:
     experiment, made = small
     runs.run_all([experiment], runs.Store(2), 1)

@@ -10,8 +10,6 @@
 // An inner loop that not every kernel has a use for.
 #define TT_SHARED_LOOP __attribute__((noinline, unused))
 
-static inline void tt_put_word(void *to, uint32_t word) { memcpy(to, &word, sizeof word); }
-
 static inline uint32_t tt_half_at(const void *from) {
     uint16_t half;
     memcpy(&half, from, sizeof half);

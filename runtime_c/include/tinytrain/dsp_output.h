@@ -87,31 +87,6 @@ static inline int8_t tt_fast_output(const tt_channel *c, int32_t sum) {
     return tt_output_of_twice(c, twice_total);
 }
 
-// The same for four sums in registers of an asm statement, by the names of its operands: a to d hold the words of a
-// channel, and a is used up. Steps of four outputs lie side by side, for cores that overlap them.
-#define TT_OUTPUTS(s0, s1, s2, s3, a, b, c, d)                                                                       \
-    TT_TOTAL(s0, a) TT_TOTAL(s1, a) TT_TOTAL(s2, a) TT_TOTAL(s3, a)                                                  \
-    TT_SCALE(s0, a, b, c) TT_SCALE(s1, a, b, c) TT_SCALE(s2, a, b, c) TT_SCALE(s3, a, b, c)                          \
-    TT_SHIFT(s0, d) TT_SHIFT(s1, d) TT_SHIFT(s2, d) TT_SHIFT(s3, d)                                                  \
-    TT_SATURATE(s0) TT_SATURATE(s1) TT_SATURATE(s2) TT_SATURATE(s3)
-#define TT_TOTAL(s, a) "qdadd %[" #s "], %[" #a "], %[" #s "]\n\t"
-#define TT_SCALE(s, a, b, c)                           \
-    "smmlar %[" #a "], %[" #s "], %[" #b "], %[" #c "]\n\t" \
-    "add %[" #s "], %[" #a "], %[" #s "], asr #31\n\t"
-#define TT_SHIFT(s, d) "asr %[" #s "], %[" #s "], %[" #d "]\n\t"
-#define TT_SATURATE(s, ...) "ssat %[" #s "], #8, %[" #s "]\n\t"
-
-// Four sums of a channel whose `right` is not 0 become outputs.
-TT_ALWAYS_INLINE static inline void tt_four_outputs(const tt_channel *channel, int32_t *sums) {
-    int32_t s0 = sums[0], s1 = sums[1], s2 = sums[2], s3 = sums[3], a, b, c, d;
-    __asm__("ldrd %[a], %[b], [%[channel]]\n\t"
-            "ldrd %[c], %[d], [%[channel], #8]\n\t" TT_OUTPUTS(s0, s1, s2, s3, a, b, c, d)
-            : [a] "=&r"(a), [b] "=&r"(b), [c] "=&r"(c), [d] "=&r"(d), [s0] "+r"(s0), [s1] "+r"(s1), [s2] "+r"(s2),
-              [s3] "+r"(s3)
-            : [channel] "r"(channel), "m"(*channel));
-    sums[0] = s0, sums[1] = s1, sums[2] = s2, sums[3] = s3;
-}
-
 // What is left to do where the clamp is narrower than int8: all outputs, four at a time.
 TT_INNER_LOOP static void tt_clamp_outputs(const tt_output *o, int8_t *y, int32_t count) {
     if (o->low <= INT8_MIN && o->high >= INT8_MAX) { return; }

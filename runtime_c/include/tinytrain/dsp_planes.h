@@ -51,7 +51,7 @@ TT_ALWAYS_INLINE static inline uint32_t *tt_pack_quad(uint32_t a, uint32_t b, ui
                      "strd %[e], %[f], [%[to], #-24]\n\t"
                      "strd %[a], %[c], [%[to], #-16]\n\t"
                      "strd %[b], %[d], [%[to], #-8]"
-                     : [a] "+r"(a), [b] "+r"(b), [c] "+r"(c), [d] "+r"(d), [e] "=&r"(e), [f] "=&r"(f), [to] "+r"(to)
+                     : [a] "+&r"(a), [b] "+&r"(b), [c] "+&r"(c), [d] "+&r"(d), [e] "=&r"(e), [f] "=&r"(f), [to] "+r"(to)
                      : [minus_zero] "r"(minus_zero)
                      : "memory");
     return to;

@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // tt_bias_update_s16: eight channels share a walk over the pixels, one LDM a pixel; gradients of two neighbours are one
 // word. Then the biases change one by one, with what they have in common prepared.
-#include <string.h>
-
-#include "tinytrain/clipping.h"
 #include "tinytrain/dsp_gradient.h"
-#include "tinytrain/kernels/bias_update.h"
+#include "tinytrain/gradients/bias_update.h"
 
 // 65535 mantissas of 16 bits fit 31 bits and a sign.
-enum { TOGETHER = 8, AT_ONCE = 4 * TOGETHER, CHUNK = 65535 };
+enum { TOGETHER = 8, AT_ONCE = 4 * TOGETHER, MOST_PIXELS = 65535 };
 
 enum { PIXEL_BYTES = 38, UNROLLED_PIXELS = 4 };  // of its instructions; of the loop
 #define PIXEL                           \
@@ -133,37 +130,25 @@ TT_INNER_LOOP static int32_t update_quick(const tt_update *u, const shared_rate 
     return (int32_t)(biases - (int32_t *)u->parameter);
 }
 
-// The sums of `count` channels from c on, at most AT_ONCE, over the pixels of a chunk.
-static void sum_chunk(const tt_bias_update_args *a, int32_t c, int32_t count, int32_t start, int32_t *sums) {
-    const int16_t *gy = (const int16_t *)a->gy + start * a->channels + c;
-    const int32_t pixels = tt_min(CHUNK, a->pixels - start);
+// The sums of `count` channels from c on, at most AT_ONCE.
+static void sum_channels(const tt_bias_update_args *a, int32_t c, int32_t count, int32_t *sums) {
+    const int16_t *gy = (const int16_t *)a->gy + c;
     const int32_t whole = a->channels % 2 == 0 && (uintptr_t)gy % 4 == 0 ? count & -TOGETHER : 0;
-    sum_together(gy, a->channels, pixels, whole / TOGETHER, sums);
-    for (int32_t i = whole; i < count; i++) { sums[i] = sum_channel(gy + i, a->channels, pixels); }
-}
-
-// One channel of more pixels than that.
-TT_INNER_LOOP static int64_t sum_long(const tt_bias_update_args *a, int32_t c) {
-    int64_t sum = 0;
-    for (int32_t start = 0; start < a->pixels; start += CHUNK) {
-        int32_t part;
-        sum_chunk(a, c, 1, start, &part);
-        sum += part;
-    }
-    return sum;
+    sum_together(gy, a->channels, a->pixels, whole / TOGETHER, sums);
+    for (int32_t i = whole; i < count; i++) { sums[i] = sum_channel(gy + i, a->channels, a->pixels); }
 }
 
 void tt_bias_update_s16(const void *args) {
     const tt_bias_update_args *a = args;
     const shared_rate rate = rate_of(&a->update, a->pixels);
     tt_clipping clipping = tt_clip_begin(&a->update);
-    for (int32_t c = 0; a->pixels > CHUNK && c < a->channels; c++) {
-        tt_update_any(&a->update, &clipping, c, (uint32_t)c, sum_long(a, c));
+    for (int32_t c = 0; a->pixels > MOST_PIXELS && c < a->channels; c++) {
+        tt_update_any(&a->update, &clipping, c, (uint32_t)c, tt_bias_gradient(a, c));
     }
-    for (int32_t c = 0; a->pixels <= CHUNK && c < a->channels;) {
+    for (int32_t c = 0; a->pixels <= MOST_PIXELS && c < a->channels;) {
         int32_t sums[AT_ONCE];
         const int32_t start = c, end = c + tt_min(AT_ONCE, a->channels - c);
-        sum_chunk(a, c, end - c, 0, sums);
+        sum_channels(a, c, end - c, sums);
         while (c < end) {
             if (rate.right != NO_QUICK) { c = update_quick(&a->update, &rate, c, end, sums + (c - start)); }
             if (c < end) {

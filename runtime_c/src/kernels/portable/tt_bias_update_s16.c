@@ -3,16 +3,13 @@
 // over the pixels.
 #include <string.h>
 
-#include "tinytrain/clipping.h"
 #include "tinytrain/fast_update.h"
-#include "tinytrain/gradient.h"
-#include "tinytrain/kernels/bias_update.h"
-#include "tinytrain/update.h"
+#include "tinytrain/gradients/bias_update.h"
 
-// 65536 mantissas of 16 bits fit 31 bits and a sign.
-enum { TOGETHER = 8, CHUNK = 65535 };
+// 65535 mantissas of 16 bits fit 31 bits and a sign.
+enum { TOGETHER = 8, MOST_PIXELS = 65535 };
 
-// sums of TOGETHER channels over `pixels` pixels; gy and all rows start at whole words.
+// Sums of TOGETHER channels over `pixels` pixels; gy and all rows start at whole words.
 TT_INNER_LOOP static void sum_together(const int16_t *gy, int32_t step, int32_t pixels, int32_t *sums) {
     int32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0, s4 = 0, s5 = 0, s6 = 0, s7 = 0;
     for (; pixels > 0; pixels--, gy += step) {
@@ -32,15 +29,14 @@ TT_INNER_LOOP static int32_t sum_channel(const int16_t *gy, int32_t step, int32_
     return sum;
 }
 
-// The sums of `count` channels from c on, over the pixels of one chunk.
-static void sum_chunk(const tt_bias_update_args *a, int32_t c, int32_t count, int32_t start, int32_t *sums) {
-    const int16_t *gy = (const int16_t *)a->gy + start * a->channels + c;
-    const int32_t pixels = tt_min(CHUNK, a->pixels - start);
+// The sums of `count` channels from c on.
+static void sum_channels(const tt_bias_update_args *a, int32_t c, int32_t count, int32_t *sums) {
+    const int16_t *gy = (const int16_t *)a->gy + c;
     if (count == TOGETHER) {
-        sum_together(gy, a->channels, pixels, sums);
+        sum_together(gy, a->channels, a->pixels, sums);
         return;
     }
-    for (int32_t i = 0; i < count; i++) { sums[i] = sum_channel(gy + i, a->channels, pixels); }
+    for (int32_t i = 0; i < count; i++) { sums[i] = sum_channel(gy + i, a->channels, a->pixels); }
 }
 
 // The sums of `count` channels, each below 2^31, to their biases.
@@ -53,29 +49,18 @@ static void update_all(const tt_update *u, const tt_fast_biases *fast, tt_clippi
     for (; c < end; c++, sums++) { tt_update_any(u, clipping, c, (uint32_t)c, *sums); }
 }
 
-// One channel of any number of pixels.
-TT_INNER_LOOP static int64_t sum_long(const tt_bias_update_args *a, int32_t c) {
-    int64_t sum = 0;
-    for (int32_t start = 0; start < a->pixels; start += CHUNK) {
-        int32_t part;
-        sum_chunk(a, c, 1, start, &part);
-        sum += part;
-    }
-    return sum;
-}
-
 void tt_bias_update_s16(const void *args) {
     const tt_bias_update_args *a = args;
     const int whole_words = a->channels % 2 == 0 && (uintptr_t)a->gy % 4 == 0;
     const tt_fast_biases fast = tt_fast_biases_of(&a->update);
     tt_clipping clipping = tt_clip_begin(&a->update);
-    for (int32_t c = 0; a->pixels > CHUNK && c < a->channels; c++) {
-        tt_update_any(&a->update, &clipping, c, (uint32_t)c, sum_long(a, c));
+    for (int32_t c = 0; a->pixels > MOST_PIXELS && c < a->channels; c++) {
+        tt_update_any(&a->update, &clipping, c, (uint32_t)c, tt_bias_gradient(a, c));
     }
-    for (int32_t c = 0, count = 0; a->pixels <= CHUNK && c < a->channels; c += count) {
+    for (int32_t c = 0, count = 0; a->pixels <= MOST_PIXELS && c < a->channels; c += count) {
         int32_t sums[TOGETHER];
         count = whole_words && a->channels - c >= TOGETHER ? TOGETHER : tt_min(a->channels - c, TOGETHER - 1);
-        sum_chunk(a, c, count, 0, sums);
+        sum_channels(a, c, count, sums);
         update_all(&a->update, &fast, &clipping, c, count, sums);
     }
     tt_clip_end(&a->update, &clipping);
